@@ -1,0 +1,25 @@
+// What time is it, for machines? One clock, CLOCK_BOOTTIME, which unlike Go's own counts suspend. Wall-clock time
+// appears only in what people read.
+
+package main
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// instant is a moment of CLOCK_BOOTTIME in nanoseconds; it means nothing on another host or after a reboot.
+type instant int64
+
+func (t instant) add(d time.Duration) instant { return t + instant(d) }
+func (t instant) sub(u instant) time.Duration { return time.Duration(t - u) }
+
+// boottime is the only place that reads the clock that decisions are made by.
+func boottime() instant {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic("clock_gettime(CLOCK_BOOTTIME): " + err.Error()) // cannot fail on a kernel that Go runs on
+	}
+	return instant(ts.Nano())
+}

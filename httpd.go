@@ -1,0 +1,3 @@
+package main
+
+func newHTTPD(c ResourceConfig, env resourceEnv) (resource, error) { panic("to be written") }

@@ -1,0 +1,127 @@
+// What can be done with a resource? The contract between host.go, which runs the operations, and the files that know
+// one type each: vip.go, httpd.go, filesystem.go, drbd.go, exec.go. They know nothing of clusters.
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+)
+
+// resource is one thing on this host that can be started, stopped and monitored. Its methods run on goroutines of
+// their own, never two at once for one resource (Watch apart), and end soon after ctx does.
+type resource interface {
+	// Start makes it run and returns nil only when it has read back that it does. Running already is no error.
+	Start(ctx context.Context, hint startHint) error
+	// Stop makes it not run and returns nil only when it has read back that it does not. Stopped already is no error.
+	Stop(ctx context.Context) error
+	// Monitor reads what is there. conditionFailed comes with an error that says which check failed and what to do;
+	// conditionUnknown with one that says why it could not be read.
+	Monitor(ctx context.Context) (condition, error)
+}
+
+// watcher is a resource that notices a failure by itself: a crash, a deleted address, a lost carrier.
+type watcher interface {
+	// Watch runs while the resource is started, until ctx ends, and calls changed with a reason whenever something
+	// happened that a monitor should look at now. It never acts by itself.
+	Watch(ctx context.Context, changed func(reason string))
+}
+
+// fitter is a resource that can say before it is started that this host cannot run it: no carrier, no such program.
+type fitter interface {
+	Fit(ctx context.Context) error // nil: it can; otherwise why not, in words for the operator
+}
+
+// suspender is a resource whose traffic can be shut off at once and opened again without a full stop: an address.
+// Both are quick, idempotent, and neither forks.
+type suspender interface {
+	Suspend() error
+	Resume() error
+}
+
+// statuser is a resource that has something to show beyond running or not: DRBD's roles and disk states.
+type statuser interface {
+	Status(ctx context.Context) (string, error) // one line
+}
+
+// startHint is what the cluster knows that a resource cannot.
+type startHint struct {
+	Clean   bool   // the former owner reported this group stopped: nobody else has the address
+	Insist  bool   // two_node = "ignore": after probe_timeout take an address although another host answers for it
+	Restart bool   // a restart in place after a failure
+	Group   string // for messages
+}
+
+type condition int
+
+const (
+	conditionUnknown condition = iota
+	conditionStopped
+	conditionRunning
+	conditionFailed // there, but not well: needs a stop before a start
+)
+
+func (c condition) String() string {
+	return [...]string{"unknown", "stopped", "running", "failed"}[c]
+}
+
+// errHopeless wraps an error that a restart on this node cannot mend: no carrier, no such device. The group moves at
+// once instead of trying here.
+var errHopeless = errors.New("cannot be mended on this node")
+
+// errWaiting wraps an error of Start that is no failure of the resource: it must wait for somebody else, as for an
+// address that another host still answers for. It is tried again and shown, and never counts.
+var errWaiting = errors.New("waiting")
+
+// outputError carries the tail of what a command printed.
+type outputError struct {
+	err  error
+	tail string // last lines of stdout and stderr, at most 2 KiB
+}
+
+func (e *outputError) Error() string {
+	if e.tail == "" {
+		return e.err.Error()
+	}
+	return fmt.Sprintf("%v: %s", e.err, lastLine(e.tail))
+}
+func (e *outputError) Unwrap() error { return e.err }
+
+// lastLine is the last line that is not empty.
+func lastLine(s string) string {
+	end := len(s)
+	for end > 0 && (s[end-1] == '\n' || s[end-1] == ' ' || s[end-1] == '\r') {
+		end--
+	}
+	start := end
+	for start > 0 && s[start-1] != '\n' {
+		start--
+	}
+	return s[start:end]
+}
+
+// resourceEnv is what a resource may use of its surroundings.
+type resourceEnv struct {
+	Group  string
+	RunDir string // /run/ha: pid files, marks; emptied by a reboot
+	Log    *slog.Logger
+}
+
+// newResource makes the agent for a configuration that config_check.go has passed.
+func newResource(c ResourceConfig, env resourceEnv) (resource, error) {
+	switch c.Type {
+	case "vip":
+		return newVIP(c, env)
+	case "httpd":
+		return newHTTPD(c, env)
+	case "filesystem":
+		return newFilesystem(c, env)
+	case "drbd":
+		return newDRBD(c, env)
+	case "exec":
+		return newExec(c, env)
+	}
+	return nil, fmt.Errorf("resource %s: no type %q", c.Name, c.Type)
+}

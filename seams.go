@@ -1,0 +1,109 @@
+// Where does the pure part end? The four interfaces between node.go, which decides, and the world. The daemon puts
+// sockets, processes, a disk and a clock behind them; a simulator puts a seeded world there. Nothing here blocks: what
+// takes time ends as an event (see node.go).
+
+package main
+
+import (
+	"time"
+)
+
+// transport carries messages between nodes. Delivery is not promised: what must arrive is sent again by its owner.
+type transport interface {
+	// Heartbeat sends to every peer on every link.
+	Heartbeat(body []byte)
+	// Send sends one message to one peer: as a datagram on every link that is up, or over the stream to it when it
+	// is larger than a datagram holds.
+	Send(to string, kind messageKind, body []byte)
+}
+
+// messageKind is the first sealed byte of a datagram or stream frame.
+type messageKind byte
+
+const (
+	kindHeartbeat messageKind = 1
+	kindAck       messageKind = 2
+	kindRaft      messageKind = 3
+	kindHold      messageKind = 4
+	kindHello     messageKind = 5 // answers a session that is not confirmed yet: carries nothing but the echo
+)
+
+// received is a message that opened, was no replay, and (heartbeats apart) came from a confirmed session.
+type received struct {
+	From      string
+	Session   uint64 // first 8 bytes of the sender's session id
+	Confirmed bool   // the sender has echoed my session: it hears me, and this is no recording
+	Link      string // "" for a stream
+	Kind      messageKind
+	Body      []byte
+	At        instant
+}
+
+// actuator runs operations on resources. Each ends as an actionDone event, within its timeout and a little.
+type actuator interface {
+	Do(a action)
+	// Cancel asks a running action to end early; its actionDone still comes.
+	Cancel(id uint64)
+	// Suspend shuts, Resume opens the traffic of a group's addresses at once, without waiting for running actions.
+	Suspend(group string)
+	Resume(group string)
+	// Watch turns the watchers of a group's resource on or off; what they notice comes as noticed events.
+	Watch(group, resource string, on bool)
+}
+
+// Operations.
+const (
+	opStart   = "start"
+	opStop    = "stop"
+	opMonitor = "monitor" // also the probe after a daemon start
+	opFit     = "fit"
+)
+
+type action struct {
+	ID       uint64
+	Group    string
+	Resource string
+	Epoch    uint64
+	Op       string
+	Timeout  time.Duration
+	Hint     startHint
+}
+
+// actionDone is the event that ends an action.
+type actionDone struct {
+	action
+	Condition condition // monitor
+	Err       string    // "" for success; monitor: why it is failed or unknown
+	Tail      string
+	Hopeless  bool // errHopeless
+	Waiting   bool // errWaiting
+	TimedOut  bool
+	Took      time.Duration
+}
+
+// noticed is the event of a watcher.
+type noticed struct {
+	Group, Resource string
+	Reason          string
+}
+
+// store keeps what must survive. Save is asynchronous and in order; a saved event follows each batch.
+type store interface {
+	Save(w write)
+}
+
+// write is one batch that becomes durable as a whole, in this order. Done is handed back in the saved event.
+type write struct {
+	Done      uint64
+	Snapshot  []byte   // raft snapshot (protobuf), replaces everything before it
+	HardState []byte   // raft hard state (protobuf)
+	Entries   [][]byte // raft entries (protobuf), each overwriting from its index on
+	Sync      bool     // false: durability may wait for the next batch
+}
+
+// saved is the event that a batch is durable, or that it could not be made so.
+type saved struct {
+	Done uint64
+	Err  string
+	Took time.Duration
+}

@@ -1,0 +1,242 @@
+// What do all nodes agree on? The replicated state and the entries that change it. Data only: engine.go applies the
+// entries. docs/design.md sections 2 and 3 say what each part is for. Every slice is sorted by its key and nothing is
+// a map, so that equal states are equal bytes.
+
+package main
+
+import "time"
+
+// State is the same on every node that has applied the same entries.
+type State struct {
+	Clock       time.Duration   `json:"clock"` // cluster time: since bootstrap, moved forward by each entry
+	Index       uint64          `json:"index"` // raft index of the last applied entry
+	ClusterID   string          `json:"cluster_id"`
+	Incarnation Incarnation     `json:"incarnation"`
+	Feature     int             `json:"feature"` // Apply behaves by it; raised when all members report more
+	Config      ConfigState     `json:"config"`
+	Maintenance *Mark           `json:"maintenance,omitempty"`
+	Nodes       []NodeState     `json:"nodes"`     // by name
+	Groups      []GroupState    `json:"groups"`    // by name
+	Resources   []ResourceState `json:"resources"` // by group, resource, node; only where there is something to remember
+	History     []Event         `json:"history"`   // oldest first, at most historyMax
+}
+
+const (
+	historyMax   = 500
+	featureLevel = 1 // what this binary can do
+)
+
+// Incarnation tells one life of the cluster from another; see docs/design.md section 7.
+type Incarnation struct {
+	Counter   uint64     `json:"counter"`
+	ID        uint64     `json:"id"`
+	Ancestors []Ancestor `json:"ancestors,omitempty"` // newest first, at most 8
+	By        string     `json:"by,omitempty"`        // who forced it
+	Why       string     `json:"why,omitempty"`
+}
+
+// Ancestor is an incarnation that this one comes from, with the raft index at which it was left.
+type Ancestor struct {
+	ID   uint64 `json:"id"`
+	Fork uint64 `json:"fork"`
+}
+
+type ConfigState struct {
+	Generation uint64        `json:"generation"`
+	Hash       string        `json:"hash"` // SHA-256 of the text, hex
+	Text       []byte        `json:"text"` // gzip
+	Effective  *Config       `json:"effective"`
+	By         string        `json:"by"`        // user@node
+	Wall       int64         `json:"wall"`      // Unix ns, for people
+	LongestL   time.Duration `json:"longest_l"` // the longest lease that an owner may still hold
+}
+
+// Mark says who set something, and when.
+type Mark struct {
+	By    string        `json:"by"`
+	Clock time.Duration `json:"clock"`
+	Wall  int64         `json:"wall"`
+}
+
+type NodeState struct {
+	Name    string  `json:"name"`
+	Member  uint64  `json:"member"` // raft id; 0: never joined
+	Voter   bool    `json:"voter"`
+	Session uint64  `json:"session"`
+	Boot    string  `json:"boot"` // kernel boot id
+	Feature int     `json:"feature"`
+	Joined  bool    `json:"joined"` // has sent a join entry since it became a member
+	Left    bool    `json:"left"`   // said goodbye, has not joined since
+	Lost    *Mark   `json:"lost,omitempty"`
+	Standby *Mark   `json:"standby,omitempty"`
+	Unfit   []Unfit `json:"unfit,omitempty"` // by group
+	Serial  uint64  `json:"serial"`          // last failure report of this session that was counted
+}
+
+// Unfit says why a node cannot run a group, though it is well otherwise.
+type Unfit struct {
+	Group  string `json:"group"`
+	Reason string `json:"reason"`
+}
+
+// Phases of a group; docs/design.md section 2.
+const (
+	phaseFree    = "free"
+	phasePlaced  = "placed"
+	phaseStarted = "started"
+	phaseRevoked = "revoked"
+	phaseBlocked = "blocked"
+)
+
+type GroupState struct {
+	Name    string        `json:"name"`
+	Phase   string        `json:"phase"`
+	Owner   string        `json:"owner,omitempty"`
+	Epoch   uint64        `json:"epoch"`
+	Since   time.Duration `json:"since"` // cluster time of the last change of phase
+	Wall    int64         `json:"wall"`
+	Rule    string        `json:"rule,omitempty"` // of the decision that led here
+	Why     string        `json:"why,omitempty"`
+	Stopped bool          `json:"stopped,omitempty"` // the owner has reported this epoch stopped
+	Clean   bool          `json:"clean,omitempty"`   // the owner before this one had reported it stopped
+	Proof   string        `json:"proof,omitempty"`   // phase revoked: proven inactive by this; see proof* below
+	Pin     *Pin          `json:"pin,omitempty"`
+	Retry   uint64        `json:"retry,omitempty"`   // epoch in which the owner may go on past the threshold
+	Removed bool          `json:"removed,omitempty"` // no longer in the config: stop it, then forget it
+	Revoked []Revocation  `json:"revoked,omitempty"` // by node
+	// Last is the effective config of a removed group, so that its owner can still stop it.
+	Last *GroupConfig `json:"last,omitempty"`
+}
+
+// Revocation bars a node from every epoch of the group up to this one.
+type Revocation struct {
+	Node  string `json:"node"`
+	Epoch uint64 `json:"epoch"`
+	Index uint64 `json:"index"`
+}
+
+type Pin struct {
+	Node  string        `json:"node"`
+	Until time.Duration `json:"until,omitempty"` // cluster time; 0: until unmove
+	Mark
+}
+
+type ResourceState struct {
+	Group     string        `json:"group"`
+	Resource  string        `json:"resource"`
+	Node      string        `json:"node"`
+	Failcount int           `json:"failcount"`
+	Op        string        `json:"op"`
+	Reason    string        `json:"reason"`
+	Tail      string        `json:"tail,omitempty"`
+	Clock     time.Duration `json:"clock"`
+	Wall      int64         `json:"wall"`
+}
+
+// Event is a line of the history.
+type Event struct {
+	Index uint64        `json:"index"`
+	Clock time.Duration `json:"clock"`
+	Wall  int64         `json:"wall"`
+	ID    string        `json:"id"` // stable, from the table in event.go
+	Node  string        `json:"node,omitempty"`
+	Group string        `json:"group,omitempty"`
+	Text  string        `json:"text"`
+}
+
+// Kinds of entries.
+const (
+	entryFound       = "found" // first entry of a cluster or of a forced incarnation
+	entryConfig      = "config"
+	entryJoin        = "join"
+	entryNode        = "node"
+	entryPlace       = "place"
+	entryRevoke      = "revoke"
+	entryFree        = "free"
+	entryStarted     = "started"
+	entryStopped     = "stopped"
+	entryFailure     = "failure"
+	entryUnfit       = "unfit"
+	entryRetry       = "retry"
+	entryExpire      = "expire"
+	entryPin         = "pin"
+	entryUnpin       = "unpin"
+	entryStandby     = "standby"
+	entryMaintenance = "maintenance"
+	entryCleanup     = "cleanup"
+	entryConfirmDead = "confirm-dead"
+	entryLeave       = "leave"
+	entryMember      = "member" // rides on a raft conf change
+	entryFeature     = "feature"
+)
+
+// What proves that the owner of a revoked epoch runs it no more.
+const (
+	proofStopped = "stopped"      // it said so
+	proofBoot    = "boot"         // it has booted since and does not run it
+	proofLeave   = "leave"        // it said goodbye
+	proofDead    = "confirm-dead" // an operator vouches for it
+	proofLease   = "lease"        // its lease is over
+	proofIgnore  = "ignore"       // two_node = "ignore": silence is taken for death
+)
+
+// Entry is what goes through the log, as JSON. Only the fields of its kind are set.
+type Entry struct {
+	Kind  string        `json:"kind"`
+	Clock time.Duration `json:"clock"` // cluster time at the proposer
+	Wall  int64         `json:"wall"`  // Unix ns at the proposer, for people
+	By    string        `json:"by"`    // node, or user@node for an operator's
+	Rule  string        `json:"rule,omitempty"`
+	Why   string        `json:"why,omitempty"`
+
+	Node     string   `json:"node,omitempty"`
+	Group    string   `json:"group,omitempty"`
+	Resource string   `json:"resource,omitempty"`
+	Epoch    uint64   `json:"epoch,omitempty"`
+	Proof    string   `json:"proof,omitempty"`
+	Session  uint64   `json:"session,omitempty"`
+	Boot     string   `json:"boot,omitempty"`
+	Member   uint64   `json:"member,omitempty"`
+	Voter    bool     `json:"voter,omitempty"`
+	On       bool     `json:"on,omitempty"`      // node: alive; standby, maintenance: on; leave: false
+	Running  []string `json:"running,omitempty"` // join, leave: groups that are not read back as stopped
+	Feature  int      `json:"feature,omitempty"`
+
+	Op       string        `json:"op,omitempty"`
+	Reason   string        `json:"reason,omitempty"`
+	Tail     string        `json:"tail,omitempty"`
+	Serial   uint64        `json:"serial,omitempty"`
+	Hopeless bool          `json:"hopeless,omitempty"`
+	Until    time.Duration `json:"until,omitempty"`
+
+	Config      *ConfigState `json:"config,omitempty"`
+	Base        uint64       `json:"base,omitempty"`
+	Incarnation *Incarnation `json:"incarnation,omitempty"`
+}
+
+func (s *State) node(name string) *NodeState {
+	for i := range s.Nodes {
+		if s.Nodes[i].Name == name {
+			return &s.Nodes[i]
+		}
+	}
+	return nil
+}
+
+func (s *State) group(name string) *GroupState {
+	for i := range s.Groups {
+		if s.Groups[i].Name == name {
+			return &s.Groups[i]
+		}
+	}
+	return nil
+}
+
+func (s *State) resource(group, name, node string) *ResourceState {
+	for i := range s.Resources {
+		if r := &s.Resources[i]; r.Group == group && r.Resource == name && r.Node == node {
+			return r
+		}
+	}
+	return nil
+}

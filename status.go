@@ -1,0 +1,100 @@
+// What does the operator see? The one document behind `status`, `status --json`, `why` and the socket. Pure: built from
+// the state and what this node knows, by node.go; rendered by cmd_status.go.
+
+package main
+
+import "time"
+
+// Status is the answer to GET /v1/status. Times of people are Unix seconds; ages are seconds.
+type Status struct {
+	Cluster     string        `json:"cluster"`
+	Node        string        `json:"node"` // who answers
+	Version     string        `json:"version"`
+	Wall        time.Time     `json:"time"`
+	Overall     string        `json:"overall"` // ok, degraded, down; see Exit
+	Generation  uint64        `json:"config_generation"`
+	Incarnation uint64        `json:"incarnation"` // counter
+	Leader      string        `json:"leader"`      // "" : none known
+	Quorum      bool          `json:"quorum"`      // a leader with a majority is known here
+	Voters      int           `json:"voters"`
+	Caretaker   bool          `json:"caretaker"`
+	Maintenance *Mark         `json:"maintenance,omitempty"`
+	Enforcer    string        `json:"enforcer"` // what backs "never two": "the daemon itself (no gate, watchdog or fence)"
+	Nodes       []NodeStatus  `json:"nodes"`
+	Links       []LinkStatus  `json:"links"`
+	Groups      []GroupStatus `json:"groups"`
+	Problems    []Problem     `json:"problems"`
+}
+
+// Problem is one sentence of each: what, since when, why, what next, the command.
+type Problem struct {
+	ID       string  `json:"id"`       // stable, as in docs/events.md
+	Severity string  `json:"severity"` // warning, error
+	What     string  `json:"what"`
+	Since    float64 `json:"since_seconds,omitempty"` // ago
+	Why      string  `json:"why,omitempty"`
+	Next     string  `json:"next,omitempty"`    // what happens by itself, or what to do
+	Command  string  `json:"command,omitempty"` // to type
+}
+
+type NodeStatus struct {
+	Name   string   `json:"name"`
+	Role   string   `json:"role"`  // full, witness
+	State  string   `json:"state"` // online, lost, left, standby, joining, never seen
+	Since  float64  `json:"since_seconds,omitempty"`
+	Leader bool     `json:"leader"`
+	Voter  bool     `json:"voter"`
+	Heard  bool     `json:"heard"`                          // by the node that answers
+	Links  []string `json:"links_heard"`                    // names
+	Key    string   `json:"key,omitempty"`                  // id of the key that it seals with
+	Clock  float64  `json:"clock_offset_seconds,omitempty"` // wall clock ahead of ours
+}
+
+type LinkStatus struct {
+	Name      string   `json:"name"`
+	Interface string   `json:"interface"`
+	State     string   `json:"state"`            // up, no carrier, missing
+	Silent    []string `json:"silent,omitempty"` // nodes heard on another link but not on this one
+}
+
+type GroupStatus struct {
+	Name      string           `json:"name"`
+	State     string           `json:"state"` // started, starting, stopping, waiting, stopped, blocked
+	Owner     string           `json:"owner,omitempty"`
+	Epoch     uint64           `json:"epoch"`
+	Since     float64          `json:"since_seconds,omitempty"`
+	Rule      string           `json:"rule,omitempty"`
+	Why       string           `json:"why,omitempty"`
+	Lease     float64          `json:"lease_seconds,omitempty"` // left, when this node is the owner
+	Pin       *Pin             `json:"pin,omitempty"`
+	PinAge    float64          `json:"pin_age_seconds,omitempty"`
+	PinLeft   float64          `json:"pin_left_seconds,omitempty"`
+	Resources []ResourceStatus `json:"resources"`
+	Nodes     []Candidate      `json:"nodes"` // each full node: may it take the group, and why (not)
+}
+
+// Candidate is a node seen from a group; what `why` prints.
+type Candidate struct {
+	Node string `json:"node"`
+	May  bool   `json:"may"`
+	Why  string `json:"why"` // a sentence
+}
+
+type ResourceStatus struct {
+	Name     string          `json:"name"`
+	Type     string          `json:"type"`
+	State    string          `json:"state,omitempty"` // as this node's agent sees it, "" on other nodes
+	Detail   string          `json:"detail,omitempty"`
+	Failures []ResourceState `json:"failures,omitempty"`
+}
+
+// Exit is the exit status of `hactl status`: 0 all well, 1 degraded, 2 down. (3, no daemon, is the client's.)
+func (s *Status) Exit() int {
+	switch s.Overall {
+	case "ok":
+		return 0
+	case "degraded":
+		return 1
+	}
+	return 2
+}
