@@ -160,3 +160,11 @@ func (n *NodeConfig) on(link string) string {
 	}
 	return ""
 }
+
+func (c *Config) isWitness(name string) bool {
+	n := c.node(name)
+	return n != nil && n.witness()
+}
+
+// twoVoters: there is no majority without the other, so two_node decides what one alone may do.
+func (c *Config) twoVoters() bool { return len(c.Nodes) == 2 }

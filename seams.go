@@ -47,8 +47,10 @@ type actuator interface {
 	// Suspend shuts, Resume opens the traffic of a group's addresses at once, without waiting for running actions.
 	Suspend(group string)
 	Resume(group string)
-	// Watch turns the watchers of a group's resource on or off; what they notice comes as noticed events.
+	// Watch turns the eyes of a started resource on or off; what they notice comes as noticed events.
 	Watch(group, resource string, on bool)
+	// Announce tells the network again who has the group's addresses.
+	Announce(group string)
 }
 
 // Operations.
@@ -67,6 +69,7 @@ type action struct {
 	Op       string
 	Timeout  time.Duration
 	Hint     startHint
+	Config   ResourceConfig // a changed resource is stopped under its old one
 }
 
 // actionDone is the event that ends an action.

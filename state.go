@@ -15,10 +15,11 @@ type State struct {
 	Feature     int             `json:"feature"` // Apply behaves by it; raised when all members report more
 	Config      ConfigState     `json:"config"`
 	Maintenance *Mark           `json:"maintenance,omitempty"`
-	Nodes       []NodeState     `json:"nodes"`     // by name
-	Groups      []GroupState    `json:"groups"`    // by name
-	Resources   []ResourceState `json:"resources"` // by group, resource, node; only where there is something to remember
-	History     []Event         `json:"history"`   // oldest first, at most historyMax
+	ConfIndex   uint64          `json:"conf_index"` // raft index of the last change of members
+	Nodes       []NodeState     `json:"nodes"`      // by name
+	Groups      []GroupState    `json:"groups"`     // by name
+	Resources   []ResourceState `json:"resources"`  // by group, resource, node; only where there is something to remember
+	History     []Event         `json:"history"`    // oldest first, at most historyMax
 }
 
 const (
@@ -46,8 +47,9 @@ type ConfigState struct {
 	Hash       string        `json:"hash"` // SHA-256 of the text, hex
 	Text       []byte        `json:"text"` // gzip
 	Effective  *Config       `json:"effective"`
-	By         string        `json:"by"`        // user@node
-	Wall       int64         `json:"wall"`      // Unix ns, for people
+	By         string        `json:"by"`   // user@node
+	Wall       int64         `json:"wall"` // Unix ns, for people
+	Clock      time.Duration `json:"clock"`
 	LongestL   time.Duration `json:"longest_l"` // the longest lease that an owner may still hold
 }
 
@@ -101,7 +103,7 @@ type GroupState struct {
 	Clean   bool          `json:"clean,omitempty"`   // the owner before this one had reported it stopped
 	Proof   string        `json:"proof,omitempty"`   // phase revoked: proven inactive by this; see proof* below
 	Pin     *Pin          `json:"pin,omitempty"`
-	Retry   uint64        `json:"retry,omitempty"`   // epoch in which the owner may go on past the threshold
+	Retry   int           `json:"retry,omitempty"`   // the owner may restart it in place up to this failcount, past the threshold
 	Removed bool          `json:"removed,omitempty"` // no longer in the config: stop it, then forget it
 	Revoked []Revocation  `json:"revoked,omitempty"` // by node
 	// Last is the effective config of a removed group, so that its owner can still stop it.
@@ -126,6 +128,7 @@ type ResourceState struct {
 	Resource  string        `json:"resource"`
 	Node      string        `json:"node"`
 	Failcount int           `json:"failcount"`
+	Fatal     bool          `json:"fatal,omitempty"` // a start failed, or on_fail = "move": no more tries on this node by itself
 	Op        string        `json:"op"`
 	Reason    string        `json:"reason"`
 	Tail      string        `json:"tail,omitempty"`
@@ -198,19 +201,19 @@ type Entry struct {
 	Boot     string   `json:"boot,omitempty"`
 	Member   uint64   `json:"member,omitempty"`
 	Voter    bool     `json:"voter,omitempty"`
+	Count    int      `json:"count,omitempty"`   // retry: up to this failcount
 	On       bool     `json:"on,omitempty"`      // node: alive; standby, maintenance: on; leave: false
 	Running  []string `json:"running,omitempty"` // join, leave: groups that are not read back as stopped
 	Feature  int      `json:"feature,omitempty"`
 
-	Op       string        `json:"op,omitempty"`
-	Reason   string        `json:"reason,omitempty"`
-	Tail     string        `json:"tail,omitempty"`
-	Serial   uint64        `json:"serial,omitempty"`
-	Hopeless bool          `json:"hopeless,omitempty"`
-	Until    time.Duration `json:"until,omitempty"`
+	Op     string        `json:"op,omitempty"`
+	Reason string        `json:"reason,omitempty"`
+	Tail   string        `json:"tail,omitempty"`
+	Serial uint64        `json:"serial,omitempty"`
+	Until  time.Duration `json:"until,omitempty"`
 
 	Config      *ConfigState `json:"config,omitempty"`
-	Base        uint64       `json:"base,omitempty"`
+	Base        uint64       `json:"base,omitempty"` // config: generation, join: session that the proposer saw; a stale one is refused
 	Incarnation *Incarnation `json:"incarnation,omitempty"`
 }
 

@@ -1,0 +1,584 @@
+// What must happen on this node? For each group the agent compares what the state and the lease allow (an order) with
+// what runs here, and asks for the next operations. It decides nothing for the cluster: it obeys, restarts what it may,
+// and reports. Pure: operations go out as actions and come back as actionDone; nothing is taken to have worked before.
+
+package main
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// want is what a group shall do on this node.
+type want int
+
+const (
+	wantLook   want = iota // only look what is there: this session has not joined yet
+	wantStop               // not mine: it must not run here
+	wantRun                // mine, and I may run it
+	wantFreeze             // touch nothing: maintenance, blocked, or mine with a lease that has just ended
+)
+
+func (w want) String() string { return [...]string{"look", "stop", "run", "freeze"}[w] }
+
+// order is what the rest of the node tells the agent about one group.
+type order struct {
+	want    want
+	epoch   uint64
+	config  *GroupConfig
+	hint    startHint
+	again   time.Duration   // of the phase; when it changes, a stop that failed is tried again
+	counts  []ResourceState // failures on this node, as counted by the state
+	counted uint64          // serial of the last failure report of this session that the state has counted
+	retry   int             // GroupState.Retry
+	alone   bool            // caretaker: restart without asking
+}
+
+// report is what the agent has to say; node.go makes entries of it and repeats them until they are applied.
+type report struct {
+	kind     string // entryStarted, entryStopped, entryFailure
+	group    string
+	epoch    uint64
+	resource string
+	op       string
+	reason   string
+	tail     string
+	serial   uint64
+}
+
+const (
+	fitInterval    = 2 * time.Second
+	waitingRetry   = 500 * time.Millisecond // after errWaiting
+	unknownsToFail = 3                      // monitors in a row that could not be read
+)
+
+// agent is all groups on this node.
+type agent struct {
+	groups  []*groupAgent // in the order they were first seen
+	nextID  uint64
+	serial  uint64 // of failure reports, counts the session
+	actions []action
+	cancels []uint64
+	reports []report
+	watches []watchSwitch
+}
+
+type watchSwitch struct {
+	group, resource string
+	on              bool
+}
+
+type groupAgent struct {
+	a       *agent
+	name    string
+	config  *GroupConfig
+	order   order
+	res     []*resourceAgent // of config, in its order; resources that must go first stand at the end
+	started uint64           // epoch that was reported started
+	stopped uint64           // epoch that was reported stopped
+}
+
+// resourceAgent is one resource as this node knows it.
+type resourceAgent struct {
+	config   ResourceConfig
+	cond     condition
+	busy     uint64 // id of the action that runs on it
+	op       string // of that action
+	mustStop bool   // it, or what it stands on, must be restarted
+	gone     bool   // no longer in the config: forget it when it is stopped
+	hold     bool   // failed; what follows is not for this node to decide
+	watched  bool
+	next     instant // of the monitor, or no start before this
+	fitAt    instant
+	unfit    string // why this node cannot run it
+	unknowns int
+	detail   string
+	failed   []uint64 // serials of its failures that the state may not have counted yet
+	stuck    bool     // its stop failed under order.again == stuckAt
+	stuckAt  time.Duration
+	since    instant
+}
+
+func (a *agent) group(name string) *groupAgent {
+	for _, g := range a.groups {
+		if g.name == name {
+			return g
+		}
+	}
+	return nil
+}
+
+func (g *groupAgent) resource(name string) *resourceAgent {
+	for _, r := range g.res {
+		if r.config.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// obey takes a group's order and asks for what follows from it now. It returns when to look again, 0 for no need.
+func (a *agent) obey(now instant, o order) instant {
+	g := a.group(o.config.Name)
+	if g == nil {
+		g = &groupAgent{a: a, name: o.config.Name}
+		a.groups = append(a.groups, g)
+	}
+	g.order = o
+	if g.config == nil || !reflect.DeepEqual(g.config, o.config) {
+		g.reconfigure(now, o.config)
+	}
+	switch o.want {
+	case wantLook:
+		g.look(now)
+	case wantStop:
+		g.stop(now)
+	case wantRun:
+		g.run(now)
+	}
+	if o.want != wantStop {
+		g.monitor(now)
+	}
+	g.checkFit(now)
+	return g.wake(now)
+}
+
+// forget drops a group that is stopped and no longer in the config.
+func (a *agent) forget(name string) bool {
+	g := a.group(name)
+	if g == nil || !g.idle() {
+		return g == nil
+	}
+	a.groups = slices.DeleteFunc(a.groups, func(x *groupAgent) bool { return x == g })
+	return true
+}
+
+func (g *groupAgent) idle() bool {
+	return !slices.ContainsFunc(g.res, func(r *resourceAgent) bool { return !r.still() })
+}
+
+// do asks for an operation.
+func (g *groupAgent) do(r *resourceAgent, op string, timeout time.Duration) {
+	g.a.nextID++
+	r.busy, r.op = g.a.nextID, op
+	hint := g.order.hint
+	hint.Group = g.name
+	hint.Restart = len(r.failed) > 0 || g.started == g.order.epoch
+	g.a.actions = append(g.a.actions, action{ID: r.busy, Group: g.name, Resource: r.config.Name, Epoch: g.order.epoch, Op: op, Timeout: timeout, Hint: hint, Config: r.config})
+}
+
+// watch turns the resource's own eyes on or off.
+func (g *groupAgent) watch(r *resourceAgent, on bool) {
+	if r.watched != on {
+		r.watched = on
+		g.a.watches = append(g.a.watches, watchSwitch{g.name, r.config.Name, on})
+	}
+}
+
+// look reads what is there, once.
+func (g *groupAgent) look(now instant) {
+	for _, r := range g.res {
+		if r.cond == conditionUnknown && r.busy == 0 && r.next <= now {
+			g.do(r, opMonitor, r.config.Monitor.Timeout.D())
+		}
+	}
+}
+
+// looked tells whether every resource of every group has been read, or could not be.
+func (a *agent) looked() bool {
+	for _, g := range a.groups {
+		for _, r := range g.res {
+			if r.cond == conditionUnknown && r.unknowns == 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// running lists the groups that are not read back as stopped.
+func (a *agent) running() []string {
+	var out []string
+	for _, g := range a.groups {
+		if !g.idle() {
+			out = append(out, g.name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// moving is the resource on which a start or stop runs, or nil: one at a time in a group.
+func (g *groupAgent) moving() *resourceAgent {
+	for _, r := range g.res {
+		if r.busy != 0 && (r.op == opStart || r.op == opStop) {
+			return r
+		}
+	}
+	return nil
+}
+
+// stop takes the group down from the top, and says so when all of it is read back as stopped.
+func (g *groupAgent) stop(now instant) {
+	for _, r := range g.res {
+		if r.busy != 0 && r.op != opStop && r.cond != conditionUnknown && !r.still() {
+			g.a.cancels = append(g.a.cancels, r.busy)
+		}
+	}
+	for i := len(g.res) - 1; i >= 0; i-- {
+		r := g.res[i]
+		switch {
+		case r.still():
+			continue
+		case r.busy != 0:
+			return
+		case r.stuck && r.stuckAt == g.order.again:
+			return // reported; blocked until somebody helps
+		case r.cond == conditionUnknown && r.unknowns == 0:
+			g.do(r, opMonitor, r.config.Monitor.Timeout.D()) // a stop may have effects: not for what is stopped anyway
+			return
+		}
+		g.stopOne(r)
+		return
+	}
+	g.drop()
+	if g.order.epoch != 0 && g.stopped != g.order.epoch {
+		g.stopped = g.order.epoch
+		g.a.reports = append(g.a.reports, report{kind: entryStopped, group: g.name, epoch: g.order.epoch})
+	}
+}
+
+// still tells whether the resource is stopped and nothing but a look at its surroundings goes on.
+func (r *resourceAgent) still() bool {
+	return r.cond == conditionStopped && (r.busy == 0 || r.op == opFit)
+}
+
+func (g *groupAgent) stopOne(r *resourceAgent) {
+	g.watch(r, false)
+	r.hold = false
+	g.do(r, opStop, r.config.Stop.Timeout.D())
+}
+
+// drop forgets stopped resources that are no longer in the config.
+func (g *groupAgent) drop() {
+	g.res = slices.DeleteFunc(g.res, func(r *resourceAgent) bool { return r.gone && r.still() })
+}
+
+// run brings the group up from the bottom. Each call re-reads the order, so that every rung is started under an epoch
+// and a lease that hold now.
+func (g *groupAgent) run(now instant) {
+	if g.moving() != nil {
+		return
+	}
+	for i := len(g.res) - 1; i >= 0; i-- { // first what must go down, from the top
+		r := g.res[i]
+		if !r.mustStop && !r.gone {
+			continue
+		}
+		switch {
+		case r.cond == conditionStopped:
+			r.mustStop = false
+		case r.busy != 0:
+			g.a.cancels = append(g.a.cancels, r.busy)
+			return
+		case r.stuck && r.stuckAt == g.order.again:
+			return
+		default:
+			g.stopOne(r)
+			return
+		}
+	}
+	g.drop()
+	for _, r := range g.res {
+		switch r.cond {
+		case conditionRunning:
+			continue
+		case conditionUnknown:
+			if r.unknowns >= unknownsToFail {
+				r.cond, r.unknowns = conditionFailed, 0 // cannot be read: made sure of by a stop and a start
+				g.run(now)
+			} else if r.busy == 0 && r.next <= now {
+				g.do(r, opMonitor, r.config.Monitor.Timeout.D())
+			}
+		case conditionFailed:
+			if g.mayRestart(r) {
+				r.mustStop = true
+				g.run(now)
+			}
+		case conditionStopped:
+			if r.busy == 0 && r.next <= now && g.mayRestart(r) {
+				r.hold = false
+				g.do(r, opStart, r.config.Start.Timeout.D())
+			}
+		}
+		return
+	}
+	if g.started != g.order.epoch {
+		g.started = g.order.epoch
+		g.a.reports = append(g.a.reports, report{kind: entryStarted, group: g.name, epoch: g.order.epoch})
+	}
+}
+
+// mayRestart tells whether a resource may be started here without asking: it has not failed, is below the threshold,
+// or the leader has said that it is to be tried again.
+func (g *groupAgent) mayRestart(r *resourceAgent) bool {
+	if r.unfit != "" {
+		return false
+	}
+	uncounted := 0
+	for _, s := range r.failed {
+		if s > g.order.counted {
+			uncounted++
+		}
+	}
+	if g.order.alone {
+		return true
+	}
+	var f ResourceState
+	for _, c := range g.order.counts {
+		if c.Resource == r.config.Name {
+			f = c
+		}
+	}
+	if r.hold && r.config.OnFail == "block" {
+		return false // the state follows with phase blocked; cleanup lifts it
+	}
+	if uncounted > 0 && (r.config.OnFail == "move" || g.order.want != wantRun) {
+		return false
+	}
+	f.Failcount += uncounted
+	f.Fatal = f.Fatal || uncounted > 0 && r.op == opStart
+	return !f.banned(g.config) || uncounted == 0 && f.Failcount <= g.order.retry
+}
+
+// monitor looks again at what runs, when its time has come.
+func (g *groupAgent) monitor(now instant) {
+	for _, r := range g.res {
+		if r.cond == conditionRunning && r.busy == 0 && r.next <= now && r.config.Monitor.Interval > 0 {
+			g.do(r, opMonitor, r.config.Monitor.Timeout.D())
+		}
+	}
+}
+
+// checkFit asks, for what does not run here, whether it could.
+func (g *groupAgent) checkFit(now instant) {
+	for _, r := range g.res {
+		if r.busy == 0 && r.fitAt <= now && !r.gone && (r.cond == conditionStopped || r.unfit != "") {
+			r.fitAt = now.add(fitInterval)
+			g.do(r, opFit, r.config.Monitor.Timeout.D())
+		}
+	}
+}
+
+// unfit is why this node cannot run the group, "" if it can.
+func (g *groupAgent) unfit() string {
+	for _, r := range g.res {
+		if r.unfit != "" {
+			return fmt.Sprintf("%s: %s", r.config.Name, r.unfit)
+		}
+	}
+	return ""
+}
+
+func (g *groupAgent) wake(now instant) instant {
+	var at instant
+	earlier := func(t instant) {
+		if t > now && (at == 0 || t < at) {
+			at = t
+		}
+	}
+	for _, r := range g.res {
+		if r.busy == 0 {
+			earlier(r.next)
+			if r.cond == conditionStopped || r.unfit != "" {
+				earlier(r.fitAt)
+			}
+		}
+	}
+	return at
+}
+
+// done takes the end of an action. An answer to an action that is not awaited is dropped.
+func (a *agent) done(now instant, d actionDone) {
+	g := a.group(d.Group)
+	if g == nil {
+		return
+	}
+	i := slices.IndexFunc(g.res, func(r *resourceAgent) bool { return r.busy == d.ID })
+	if i < 0 {
+		return
+	}
+	r := g.res[i]
+	r.busy = 0
+	switch d.Op {
+	case opStart:
+		g.startDone(now, r, d)
+	case opStop:
+		g.stopDone(now, r, d)
+	case opMonitor:
+		g.monitorDone(now, r, d)
+	case opFit:
+		r.unfit = d.Err
+		r.fitAt = now.add(fitInterval)
+	}
+}
+
+func (g *groupAgent) startDone(now instant, r *resourceAgent, d actionDone) {
+	r.detail = d.Err
+	switch {
+	case d.Err == "":
+		r.cond, r.since, r.unfit, r.mustStop = conditionRunning, now, "", false
+		r.next = now.add(r.config.Monitor.Interval.D())
+		g.watch(r, true)
+	case d.Waiting:
+		r.cond = conditionStopped
+		r.next = now.add(waitingRetry)
+	case d.Epoch != g.order.epoch || g.order.want != wantRun:
+		r.cond = conditionUnknown // cancelled, or late: the stop that follows finds out
+	case d.Hopeless:
+		r.cond, r.unfit = conditionUnknown, d.Err
+	default:
+		r.cond = conditionFailed // something of it may be there: it is stopped before the next try
+		g.fail(r, d)
+	}
+}
+
+func (g *groupAgent) stopDone(now instant, r *resourceAgent, d actionDone) {
+	r.detail = d.Err
+	r.next = 0
+	if d.Err == "" {
+		r.cond, r.mustStop, r.stuck, r.since = conditionStopped, false, false, now
+		return
+	}
+	r.cond, r.stuck, r.stuckAt = conditionFailed, true, g.order.again
+	g.fail(r, d)
+}
+
+func (g *groupAgent) monitorDone(now instant, r *resourceAgent, d actionDone) {
+	r.next = now.add(max(r.config.Monitor.Interval.D(), 100*time.Millisecond))
+	was := r.cond
+	if d.Condition == conditionUnknown && !d.TimedOut {
+		r.unknowns++
+		r.detail = d.Err
+		if was != conditionRunning || r.unknowns < unknownsToFail {
+			return
+		}
+	} else {
+		r.unknowns = 0
+	}
+	if was != conditionRunning || g.order.want != wantRun {
+		r.cond, r.detail = d.Condition, d.Err
+		if r.cond == conditionUnknown {
+			r.unknowns = 1
+		}
+		if r.cond == conditionRunning {
+			r.since, r.unfit = now, ""
+			g.watch(r, true)
+		}
+		return
+	}
+	if d.Condition == conditionRunning {
+		r.detail, r.unfit = d.Err, ""
+		return
+	}
+	if d.Err == "" {
+		d.Err = "it is " + d.Condition.String()
+	}
+	r.detail = d.Err
+	if d.Hopeless {
+		r.unfit = d.Err
+		r.cond = conditionFailed
+		return
+	}
+	if d.Condition == conditionUnknown {
+		d.Condition = conditionFailed
+	}
+	g.monitorFailed(r, d)
+}
+
+// monitorFailed is what on_fail says.
+func (g *groupAgent) monitorFailed(r *resourceAgent, d actionDone) {
+	g.fail(r, d)
+	switch r.config.OnFail {
+	case "ignore":
+		return
+	case "block", "move":
+		r.hold = true
+		r.cond = d.Condition
+		return
+	}
+	r.cond = d.Condition
+	r.next = 0
+	if r.config.Type == "vip" {
+		return // put back at once; what runs above does not depend on when
+	}
+	for i := slices.Index(g.res, r) + 1; i < len(g.res); i++ {
+		g.res[i].mustStop = g.res[i].cond != conditionStopped
+	}
+}
+
+// fail reports a failed operation.
+func (g *groupAgent) fail(r *resourceAgent, d actionDone) {
+	g.a.serial++
+	r.failed = append(slices.DeleteFunc(r.failed, func(s uint64) bool { return s <= g.order.counted }), g.a.serial)
+	r.op = d.Op
+	g.a.reports = append(g.a.reports, report{kind: entryFailure, group: g.name, epoch: g.order.epoch, resource: r.config.Name,
+		op: d.Op, reason: d.Err, tail: d.Tail, serial: g.a.serial})
+}
+
+// notice takes what a watcher saw: look now instead of later.
+func (a *agent) notice(now instant, n noticed) {
+	if g := a.group(n.Group); g != nil {
+		if r := g.resource(n.Resource); r != nil {
+			r.next = min(r.next, now)
+		}
+	}
+}
+
+// recheck makes every fitness check due: a link has changed.
+func (a *agent) recheck() {
+	for _, g := range a.groups {
+		for _, r := range g.res {
+			r.fitAt = 0
+		}
+	}
+}
+
+// reconfigure takes the group's new config: what changed in substance restarts, with what stands on it; an address
+// carries nothing, so it changes alone.
+func (g *groupAgent) reconfigure(now instant, next *GroupConfig) {
+	old := g.res
+	var res []*resourceAgent
+	for _, c := range next.Resources {
+		i := slices.IndexFunc(old, func(r *resourceAgent) bool { return r.config.Name == c.Name && !r.gone })
+		if i < 0 || !sameSubstance(old[i].config, c) {
+			res = append(res, &resourceAgent{config: c})
+			continue
+		}
+		old[i].config = c
+		res = append(res, old[i])
+	}
+	heavy := false
+	for _, r := range old {
+		if slices.Contains(res, r) {
+			r.mustStop = r.mustStop || heavy && r.cond != conditionStopped
+			continue
+		}
+		r.gone = true
+		heavy = heavy || r.config.Type != "vip"
+		res = append(res, r) // stopped under its old config before anything else moves
+	}
+	g.config, g.res = next, res
+}
+
+// sameSubstance tells whether two configs of a resource differ in nothing that a running one would notice.
+func sameSubstance(a, b ResourceConfig) bool {
+	for _, c := range []*ResourceConfig{&a, &b} {
+		c.OnFail, c.Probe, c.Expect, c.StatusURL, c.TLSInsecure, c.ProbeWait, c.ProbeTimeout = "", "", nil, "", false, 0, 0
+		c.Monitor.Interval, c.Monitor.Timeout, c.Start.Timeout, c.Stop.Timeout = 0, 0, 0, 0
+		c.Monitor.Command = ""
+	}
+	return reflect.DeepEqual(a, b)
+}
