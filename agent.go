@@ -32,7 +32,6 @@ type order struct {
 	again   time.Duration   // of the phase; when it changes, a stop that failed is tried again
 	counts  []ResourceState // failures on this node, as counted by the state
 	counted uint64          // serial of the last failure report of this session that the state has counted
-	retry   int             // GroupState.Retry
 	alone   bool            // caretaker: restart without asking
 }
 
@@ -350,7 +349,7 @@ func (g *groupAgent) mayRestart(r *resourceAgent) bool {
 	}
 	f.Failcount += uncounted
 	f.Fatal = f.Fatal || uncounted > 0 && r.op == opStart
-	return !f.banned(g.config) || uncounted == 0 && f.Failcount <= g.order.retry
+	return !f.banned(g.config)
 }
 
 // monitor looks again at what runs, when its time has come.

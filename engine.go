@@ -17,6 +17,15 @@ func Apply(s *State, index uint64, e *Entry) (events []Event, refused string) {
 	s.Index = index
 	s.Clock = max(s.Clock, e.Clock)
 	a := &applying{s: s, e: e}
+	if e.Request != 0 {
+		if slices.Contains(s.Requests, e.Request) {
+			return nil, "it was applied already"
+		}
+		s.Requests = append(s.Requests, e.Request)
+		if over := len(s.Requests) - requestMax; over > 0 {
+			s.Requests = slices.Clone(s.Requests[over:])
+		}
+	}
 	switch e.Kind {
 	case entryFound:
 		a.found()
@@ -126,7 +135,12 @@ func (a *applying) found() {
 			n.Member, n.Joined = 0, false // its old id voted in the parent; it comes back under a new one
 		}
 	}
+	for i := range a.s.Groups {
+		a.s.Groups[i].Unleased = a.s.Groups[i].Owner != "" && a.s.Groups[i].Owner != a.e.Node
+	}
+	a.s.ConfIndex = a.s.Index
 	if inc.Counter == 1 {
+		a.s.Bootstrap = a.e.On
 		a.s.Feature = a.e.Feature
 		a.event(eventFounded, a.e.Node, "", "%s founded the cluster", a.e.Node)
 		return
@@ -216,9 +230,22 @@ func (a *applying) join() {
 	}
 	rebooted := n.Boot != a.e.Boot
 	n.Session, n.Boot, n.Feature, n.Joined, n.Left, n.Serial = a.e.Session, a.e.Boot, a.e.Feature, true, false, 0
+	n.Since = a.s.Clock
 	for i := range a.s.Groups {
 		g := &a.s.Groups[i]
-		if g.Owner == n.Name && g.Phase == phaseRevoked && g.Proof == "" && !slices.Contains(a.e.Running, g.Name) {
+		if g.Owner != n.Name {
+			continue
+		}
+		g.Unleased = false
+		if slices.Contains(a.e.Running, g.Name) {
+			continue
+		}
+		if g.Phase == phaseBlocked && rebooted {
+			a.bar(g)
+			a.setPhase(g, phaseRevoked)
+			g.Proof = ""
+		}
+		if g.Phase == phaseRevoked && g.Proof == "" {
 			g.Proof, g.Stopped = proofBoot, true
 		}
 	}
@@ -239,7 +266,7 @@ func (a *applying) liveness() {
 	}
 	switch {
 	case a.e.On && n.Lost != nil:
-		n.Lost = nil
+		n.Lost, n.Since = nil, a.s.Clock
 		a.event(eventBack, n.Name, "", "%s is heard again", n.Name)
 	case !a.e.On && n.Lost == nil:
 		n.Lost = a.mark()
@@ -291,7 +318,11 @@ func (a *applying) leave() {
 	n.Left = true
 	for i := range a.s.Groups {
 		g := &a.s.Groups[i]
-		if g.Owner != n.Name || slices.Contains(a.e.Running, g.Name) {
+		if g.Owner != n.Name {
+			continue
+		}
+		if slices.Contains(a.e.Running, g.Name) {
+			g.Unleased = true
 			continue
 		}
 		a.bar(g)
@@ -336,11 +367,11 @@ func (a *applying) place() {
 	}
 	free := g.Phase == phaseFree
 	proven := g.Phase == phaseRevoked && (g.Proof != "" || a.e.Proof == proofLease || a.e.Proof == proofIgnore)
-	if a.e.Epoch != g.Epoch+1 || !free && !proven {
+	if a.e.Epoch != g.Epoch || !free && !proven {
 		a.refuse("%s is %s at epoch %d", g.Name, g.Phase, g.Epoch)
 		return
 	}
-	if n.Member == 0 || n.Left || a.s.Config.Effective.node(n.Name) == nil || a.s.Config.Effective.node(n.Name).witness() {
+	if n.Member == 0 || !n.Joined || n.Left || a.s.Config.Effective.node(n.Name) == nil || a.s.Config.Effective.node(n.Name).witness() {
 		a.refuse("%s cannot own a group", n.Name)
 		return
 	}
@@ -348,7 +379,8 @@ func (a *applying) place() {
 	if !free {
 		clean = g.Stopped
 	}
-	g.Owner, g.Epoch, g.Clean, g.Stopped, g.Proof, g.Retry = n.Name, a.e.Epoch, clean, false, "", 0
+	a.s.LastEpoch++
+	g.Owner, g.Epoch, g.Clean, g.Stopped, g.Proof, g.Unleased = n.Name, a.s.LastEpoch, clean, false, "", false
 	a.setPhase(g, phasePlaced)
 	a.event(eventPlaced, n.Name, g.Name, "%s goes to %s: %s", g.Name, n.Name, a.e.Why)
 }
@@ -434,8 +466,8 @@ func (a *applying) failure() {
 	if g == nil || n == nil {
 		return
 	}
-	if n.Session != a.e.Session || a.e.Serial <= n.Serial {
-		a.refuse("failure %d of session %x is counted already", a.e.Serial, a.e.Session)
+	if n.Session != a.e.Session || a.e.Serial != n.Serial+1 {
+		a.refuse("failure %d of session %x does not follow %d", a.e.Serial, a.e.Session, n.Serial)
 		return
 	}
 	n.Serial = a.e.Serial
@@ -493,16 +525,22 @@ func (a *applying) unfit() {
 	}
 }
 
+// retry gives the owner another try with what has used up its tries, since nobody else can take the group.
 func (a *applying) retry() {
 	g := a.theGroup()
 	if g == nil {
 		return
 	}
-	if g.Epoch != a.e.Epoch || g.Phase != phasePlaced && g.Phase != phaseStarted || a.e.Count <= g.Retry {
+	c, r := a.s.Config.Effective.group(g.Name), a.s.resource(g.Name, a.e.Resource, g.Owner)
+	if g.Epoch != a.e.Epoch || g.Phase != phasePlaced && g.Phase != phaseStarted || c == nil || r == nil || !r.banned(c) || r.Clock != a.e.Until {
 		a.refuse("%s is %s at epoch %d", g.Name, g.Phase, g.Epoch)
 		return
 	}
-	g.Retry = a.e.Count
+	r.Tries++
+	r.Fatal = false
+	if c.MigrationThreshold > 0 {
+		r.Failcount = min(r.Failcount, c.MigrationThreshold-1)
+	}
 	a.event(eventRetry, g.Owner, g.Name, "%s", a.e.Why)
 }
 
@@ -510,19 +548,19 @@ func (a *applying) retry() {
 func (a *applying) expire() {
 	switch {
 	case a.e.Resource != "":
-		before := len(a.s.Resources)
-		a.forget(a.e.Group, a.e.Resource, a.e.Node)
-		if len(a.s.Resources) == before {
-			a.refuse("no failures of %s on %s", a.e.Resource, a.e.Node)
+		r := a.s.resource(a.e.Group, a.e.Resource, a.e.Node)
+		if r == nil || r.Clock != a.e.Until {
+			a.refuse("no failures of %s on %s, or newer ones", a.e.Resource, a.e.Node)
 			return
 		}
+		a.forget(a.e.Group, a.e.Resource, a.e.Node)
 		a.event(eventExpired, a.e.Node, a.e.Group, "failures of %s on %s are forgotten: %s", a.e.Resource, a.e.Node, a.e.Why)
 	case a.e.Group != "":
 		g := a.theGroup()
 		if g == nil {
 			return
 		}
-		if g.Pin == nil || g.Pin.Until == 0 || g.Pin.Until > a.s.Clock {
+		if g.Pin == nil || g.Pin.Until == 0 || g.Pin.Until != a.e.Until {
 			a.refuse("no pin of %s is over its time", g.Name)
 			return
 		}
@@ -624,10 +662,11 @@ func (a *applying) confirmDead() {
 	if n == nil {
 		return
 	}
-	n.Joined, n.Session = false, 0 // if it lives after all it must join anew
-	if n.Lost == nil {
-		n.Lost = a.mark()
+	if a.e.Session != n.Session || n.Lost == nil && !n.Left && n.Joined {
+		a.refuse("%s has joined since", n.Name)
+		return
 	}
+	n.Joined, n.Session = false, 0 // if it lives after all it must join anew
 	for i := range a.s.Groups {
 		g := &a.s.Groups[i]
 		if g.Owner == n.Name && g.Phase != phaseFree {

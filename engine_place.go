@@ -40,8 +40,12 @@ func (r *ruling) judge(name string) (may bool, why string) {
 		return false, name + " is not heard"
 	case n.Left || v.Leaving:
 		return false, name + " has left"
-	case !n.Joined:
-		return false, name + " has not joined since it was away"
+	case !n.Joined || v.Session != n.Session:
+		return false, name + " has not joined since its daemon started"
+	case r.s.Config.Effective.twoVoters() && !n.Voter:
+		return false, name + " has not caught up with the log yet"
+	case v.NoLease >= r.s.Config.Effective.Heartbeat.Deadtime.D():
+		return false, name + " does not hear a majority"
 	case n.Standby != nil:
 		return false, fmt.Sprintf("%s is in standby (lift it: hactl online %s)", name, name)
 	case v.Sick != "":

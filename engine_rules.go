@@ -34,9 +34,10 @@ type NodeView struct {
 	Direct   bool          `json:"direct"`
 	Leaving  bool          `json:"leaving"`
 	Sick     string        `json:"sick,omitempty"` // it asks for no grants
-	NoLease  time.Duration `json:"no_lease"`       // it says for so long that it has no lease for what it owns
+	NoLease  time.Duration `json:"no_lease"`       // it says for so long that no majority grants it anything
 	Asks     bool          `json:"asks"`           // wants to become a member
 	Member   uint64        `json:"member"`         // the id it advertises
+	Session  uint64        `json:"session"`        // that is heard
 	CaughtUp bool          `json:"caught_up"`      // its log is near the leader's
 }
 
@@ -49,7 +50,7 @@ type GroupView struct {
 // Decision is what Decide asks for.
 type Decision struct {
 	Entries  []Entry
-	Conf     *confChange
+	Conf     *memberChange
 	Transfer string    // hand leadership to this node
 	Wake     instant   // look again then, even if nothing has happened; 0: no need
 	Verdicts []Verdict // one for each group
@@ -63,8 +64,8 @@ type Verdict struct {
 	Until instant // when the wait ends by itself, 0 if it does not
 }
 
-// confChange is a change of members, one at a time.
-type confChange struct {
+// memberChange is a change of members, one at a time.
+type memberChange struct {
 	Node   string
 	Remove uint64 // member id that goes; 0: none
 	Add    uint64 // member id that comes or changes its role; 0: none
@@ -217,7 +218,7 @@ func clusterRules() []clusterRule {
 	}
 }
 
-func (r *ruling) conf(c confChange) bool {
+func (r *ruling) conf(c memberChange) bool {
 	if r.v.ConfBusy || r.d.Conf != nil {
 		return false
 	}
@@ -232,7 +233,7 @@ func (r *ruling) admit() bool {
 		if !v.Direct || !v.Asks || v.Member == 0 || v.Member == n.Member || r.s.Config.Effective.node(n.Name) == nil || r.owns(n.Name) && n.Member != 0 && !v.Heard {
 			continue
 		}
-		return r.conf(confChange{Node: n.Name, Remove: n.Member, Add: v.Member, Why: "it asks to join"})
+		return r.conf(memberChange{Node: n.Name, Remove: n.Member, Add: v.Member, Why: "it asks to join"})
 	}
 	return false
 }
@@ -242,7 +243,7 @@ func (r *ruling) promote() bool {
 		n := &r.s.Nodes[i]
 		v := r.v.node(n.Name)
 		if n.Member != 0 && !n.Voter && n.Joined && !n.Left && v.Direct && v.CaughtUp && !v.Leaving && v.Member == n.Member && r.s.Config.Effective.node(n.Name) != nil {
-			return r.conf(confChange{Node: n.Name, Add: n.Member, Voter: true, Why: "it has caught up"})
+			return r.conf(memberChange{Node: n.Name, Add: n.Member, Voter: true, Why: "it has caught up"})
 		}
 	}
 	return false
@@ -254,7 +255,7 @@ func (r *ruling) demote() bool {
 	}
 	for i := range r.s.Nodes {
 		if n := &r.s.Nodes[i]; n.Voter && n.Left && n.Name != r.v.Self && !r.owns(n.Name) {
-			return r.conf(confChange{Node: n.Name, Add: n.Member, Why: "it left, and the other decides alone"})
+			return r.conf(memberChange{Node: n.Name, Add: n.Member, Why: "it left, and the other decides alone"})
 		}
 	}
 	return false
@@ -264,7 +265,7 @@ func (r *ruling) remove() bool {
 	for i := range r.s.Nodes {
 		n := &r.s.Nodes[i]
 		if n.Member != 0 && r.s.Config.Effective.node(n.Name) == nil && !r.owns(n.Name) && n.Name != r.v.Self {
-			return r.conf(confChange{Node: n.Name, Remove: n.Member, Why: "it is no longer in the config"})
+			return r.conf(memberChange{Node: n.Name, Remove: n.Member, Why: "it is no longer in the config"})
 		}
 	}
 	return false
@@ -311,7 +312,7 @@ func (r *ruling) expiries() bool {
 			r.after(left)
 			continue
 		}
-		r.propose(Entry{Kind: entryExpire, Group: f.Group, Resource: f.Resource, Node: f.Node, Rule: "C6",
+		r.propose(Entry{Kind: entryExpire, Group: f.Group, Resource: f.Resource, Node: f.Node, Until: f.Clock, Rule: "C6",
 			Why: "the last was over " + c.FailureTimeout.String() + " ago"})
 		matched = true
 	}
@@ -324,7 +325,7 @@ func (r *ruling) expiries() bool {
 			r.after(left)
 			continue
 		}
-		r.propose(Entry{Kind: entryExpire, Group: g.Name, Rule: "C6", Why: "its time is over"})
+		r.propose(Entry{Kind: entryExpire, Group: g.Name, Until: g.Pin.Until, Rule: "C6", Why: "its time is over"})
 		matched = true
 	}
 	if c := r.s.Config; c.LongestL > c.Effective.lease() {
@@ -437,7 +438,7 @@ func (r *ruling) revokeIt() {
 func (r *ruling) placeOn(proof string) string {
 	if len(r.may) > 0 && r.may[0].May && !r.g.Removed && r.upstreamStarted() == "" && !r.v.Founding {
 		node := r.may[0].Node
-		r.propose(Entry{Kind: entryPlace, Group: r.g.Name, Epoch: r.g.Epoch + 1, Node: node, Proof: proof})
+		r.propose(Entry{Kind: entryPlace, Group: r.g.Name, Epoch: r.g.Epoch, Node: node, Proof: proof})
 		r.plan(node)
 		return node
 	}
@@ -502,7 +503,8 @@ func (r *ruling) provenInactive() (string, bool) {
 // goes on as caretaker.
 func (r *ruling) leaseOver() bool {
 	v := r.view()
-	if v.Known == 0 || r.s.Config.Effective.twoVoters() {
+	// While the owner is heard it will say itself that it has stopped: a slow stop is no proof.
+	if n := r.v.node(r.g.Owner); v.Known == 0 || r.g.Unleased || r.s.Config.Effective.twoVoters() || n.Heard && n.NoLease == 0 {
 		return false
 	}
 	r.wake(v.Over)
@@ -518,7 +520,7 @@ func (r *ruling) waitForProof() (string, bool) {
 	switch {
 	case n.Heard:
 		return fmt.Sprintf("%s; waiting for %s to stop it", r.g.Why, owner), true
-	case v.Known != 0 && !r.s.Config.Effective.twoVoters():
+	case v.Known != 0 && !r.g.Unleased && !r.s.Config.Effective.twoVoters():
 		return fmt.Sprintf("%s; waiting for the end of %s's lease, in %s", r.g.Why, owner, max(0, v.Over.sub(r.v.Now)).Round(10*time.Millisecond)), true
 	}
 	return fmt.Sprintf("%s; %s may still run it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true
@@ -612,10 +614,8 @@ func (r *ruling) elsewhere() bool {
 	return slices.ContainsFunc(r.may, func(c Candidate) bool { return c.May && c.Node != r.g.Owner })
 }
 
-// retryDelay doubles with each try past the first: 1 s … 64 s.
-func retryDelay(tries int) time.Duration {
-	return time.Second << min(max(tries-1, 0), 6)
-}
+// retryDelay doubles with each try: 1 s … 64 s.
+func retryDelay(tries int) time.Duration { return time.Second << min(tries, 6) }
 
 func (r *ruling) tryAgain() (string, bool) {
 	f := r.overCount()
@@ -623,20 +623,12 @@ func (r *ruling) tryAgain() (string, bool) {
 		return "", false
 	}
 	text := fmt.Sprintf("%s failed on %s (%s: %s) and no other node may take it", f.Resource, r.g.Owner, times(f.Failcount), f.Reason)
-	if f.Failcount <= r.g.Retry {
-		return text + "; it is tried again here", true
-	}
-	// A lasting failure must not spin: the wait doubles with each try in this epoch.
-	tries := f.Failcount
-	if r.c.MigrationThreshold > 0 {
-		tries = max(1, f.Failcount-r.c.MigrationThreshold+1)
-	}
-	left := retryDelay(tries) - (r.v.Clock - f.Clock)
-	if left > 0 {
+	// A lasting failure must not spin: the wait doubles with each try.
+	if left := retryDelay(f.Tries) - (r.v.Clock - f.Clock); left > 0 {
 		r.after(left)
 		return fmt.Sprintf("%s; next try in %s", text, left.Round(100*time.Millisecond)), true
 	}
-	r.propose(Entry{Kind: entryRetry, Group: r.g.Name, Epoch: r.g.Epoch, Count: f.Failcount,
+	r.propose(Entry{Kind: entryRetry, Group: r.g.Name, Epoch: r.g.Epoch, Resource: f.Resource, Until: f.Clock,
 		Rule: "G11", Why: fmt.Sprintf("%s is tried again on %s: no other node may take %s", f.Resource, r.g.Owner, r.g.Name)})
 	return text + "; it is tried again here", true
 }
@@ -698,7 +690,14 @@ func (r *ruling) failback() (string, bool) {
 		if p == r.g.Owner {
 			return "", false
 		}
-		if r.mayTake(p) {
+		if !r.mayTake(p) {
+			continue
+		}
+		// A node that comes and goes must not take its groups along each time.
+		n, steady := r.s.node(p), max(30*time.Second, 30*r.s.Config.Effective.Heartbeat.Deadtime.D())
+		if left := steady - (r.v.Clock - n.Since); left > 0 {
+			r.after(left)
+		} else {
 			r.revokeIt()
 			return fmt.Sprintf("%s is preferred and may take it back", p), true
 		}

@@ -9,10 +9,6 @@ import (
 	"time"
 )
 
-// holdOf is how long after an ack, on any clock within 10 % of true, a lease of l may still be in force on the
-// owner's clock, itself within 10 %: 1.1 / 0.9 = 1.222, rounded up.
-func holdOf(l time.Duration) time.Duration { return l + l/4 }
-
 // quorum is the smallest majority of n voters.
 func quorum(n int) int { return n/2 + 1 }
 
@@ -127,21 +123,20 @@ func (v *ledger) store(now instant, r storedRevoke, longest time.Duration) time.
 	return v.hold(now, r.owner, longest)
 }
 
-// truncate forgets uncommitted revokes from an index on: they were cut off the log, so they were never committed.
-func (v *ledger) truncate(from uint64) {
-	v.stored = slices.DeleteFunc(v.stored, func(r storedRevoke) bool { return r.index >= from })
-}
-
-// confirm forgets revokes that the owner has applied: it knows.
-func (v *ledger) confirm(owner string, applied uint64) {
-	v.stored = slices.DeleteFunc(v.stored, func(r storedRevoke) bool { return r.owner == owner && r.index <= applied })
+// settle forgets revokes that are decided: the owner has applied them, or something else was committed at their index.
+// A revoke that is merely cut off this voter's log may come back from another's, so it bars the epoch until then.
+// committed tells whether the state has the pair as revoked.
+func (v *ledger) settle(applied uint64, ownerApplied func(owner string) uint64, committed func(storedRevoke) bool) {
+	v.stored = slices.DeleteFunc(v.stored, func(r storedRevoke) bool {
+		return r.index <= applied && (!committed(r) || ownerApplied(r.owner) >= r.index)
+	})
 }
 
 // give notes an ack that is sent now and lists the owner's pairs that it does not cover.
 func (v *ledger) give(now instant, owner string, l time.Duration) []groupEpoch {
 	i := slices.IndexFunc(v.given, func(g given) bool { return g.owner == owner && g.l == l })
 	if i < 0 {
-		v.given = slices.DeleteFunc(v.given, func(g given) bool { return now.sub(g.at) > holdOf(g.l) })
+		v.given = slices.DeleteFunc(v.given, func(g given) bool { return now.sub(g.at) > holdFor(g.l) })
 		v.given = append(v.given, given{owner, l, now})
 	} else {
 		v.given[i].at = now
@@ -165,10 +160,10 @@ func (v *ledger) revoked(owner, group string, epoch uint64) bool {
 // hold is how long, from now, grants of this voter to the owner may still be in force. What this process cannot
 // remember it takes for the worst: a grant of the longest lease just before it was born.
 func (v *ledger) hold(now instant, owner string, longest time.Duration) time.Duration {
-	h := holdOf(longest) - now.sub(v.born)
+	h := holdFor(longest) - now.sub(v.born)
 	for _, g := range v.given {
 		if g.owner == owner {
-			h = max(h, holdOf(g.l)-now.sub(g.at))
+			h = max(h, holdFor(g.l)-now.sub(g.at))
 		}
 	}
 	return max(h, 0)
@@ -178,6 +173,7 @@ func (v *ledger) hold(now instant, owner string, longest time.Duration) time.Dur
 type waiting struct {
 	group string
 	epoch uint64
+	index uint64  // of the revoke in the log
 	known instant // when this node knew that the revoke is committed
 	told  []toldHold
 }
@@ -199,7 +195,7 @@ func (w *waiting) tell(now instant, voter string, h time.Duration) {
 // is over when it is for some majority. While fewer have told, it is the longest that a grant given before the commit
 // can last.
 func (w *waiting) over(voters []string, longest time.Duration) instant {
-	worst := w.known.add(holdOf(longest))
+	worst := w.known.add(holdFor(longest))
 	var ends []instant
 	for _, t := range w.told {
 		if slices.Contains(voters, t.voter) {

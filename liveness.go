@@ -31,6 +31,8 @@ type peer struct {
 	links   []linkTime // by link
 	beat    heartbeat  // the newest of the session
 	beatAt  instant    // when it came; 0: none yet
+	better  instant    // it lives in an incarnation that ours yields to, since then; 0: no
+	strange instant    // it belongs to another cluster; when that was last logged
 	unsure  instant    // last heartbeat of a session that has not echoed ours; 0: none
 }
 
@@ -144,4 +146,12 @@ func (q *peer) on(now instant, deadtime time.Duration) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// silence is how long nothing came from the peer.
+func (p *peers) silence(now instant, name string) time.Duration {
+	if q := p.get(name); q.at != 0 {
+		return now.sub(q.at)
+	}
+	return 1<<62 - 1
 }

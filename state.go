@@ -14,6 +14,9 @@ type State struct {
 	Incarnation Incarnation     `json:"incarnation"`
 	Feature     int             `json:"feature"` // Apply behaves by it; raised when all members report more
 	Config      ConfigState     `json:"config"`
+	LastEpoch   uint64          `json:"last_epoch"`          // never used twice, whatever becomes of a group
+	Bootstrap   bool            `json:"bootstrap,omitempty"` // founded by command, without waiting for the others
+	Requests    []uint64        `json:"requests,omitempty"`  // the newest ids of operators' entries
 	Maintenance *Mark           `json:"maintenance,omitempty"`
 	ConfIndex   uint64          `json:"conf_index"` // raft index of the last change of members
 	Nodes       []NodeState     `json:"nodes"`      // by name
@@ -24,6 +27,7 @@ type State struct {
 
 const (
 	historyMax   = 500
+	requestMax   = 64
 	featureLevel = 1 // what this binary can do
 )
 
@@ -61,18 +65,19 @@ type Mark struct {
 }
 
 type NodeState struct {
-	Name    string  `json:"name"`
-	Member  uint64  `json:"member"` // raft id; 0: never joined
-	Voter   bool    `json:"voter"`
-	Session uint64  `json:"session"`
-	Boot    string  `json:"boot"` // kernel boot id
-	Feature int     `json:"feature"`
-	Joined  bool    `json:"joined"` // has sent a join entry since it became a member
-	Left    bool    `json:"left"`   // said goodbye, has not joined since
-	Lost    *Mark   `json:"lost,omitempty"`
-	Standby *Mark   `json:"standby,omitempty"`
-	Unfit   []Unfit `json:"unfit,omitempty"` // by group
-	Serial  uint64  `json:"serial"`          // last failure report of this session that was counted
+	Name    string        `json:"name"`
+	Member  uint64        `json:"member"` // raft id; 0: never joined
+	Voter   bool          `json:"voter"`
+	Session uint64        `json:"session"`
+	Boot    string        `json:"boot"` // kernel boot id
+	Feature int           `json:"feature"`
+	Joined  bool          `json:"joined"` // has sent a join entry since it became a member
+	Left    bool          `json:"left"`   // said goodbye, has not joined since
+	Lost    *Mark         `json:"lost,omitempty"`
+	Standby *Mark         `json:"standby,omitempty"`
+	Unfit   []Unfit       `json:"unfit,omitempty"` // by group
+	Since   time.Duration `json:"since"`           // cluster time since which it is a member that is heard
+	Serial  uint64        `json:"serial"`          // last failure report of this session that was counted
 }
 
 // Unfit says why a node cannot run a group, though it is well otherwise.
@@ -103,9 +108,11 @@ type GroupState struct {
 	Clean   bool          `json:"clean,omitempty"`   // the owner before this one had reported it stopped
 	Proof   string        `json:"proof,omitempty"`   // phase revoked: proven inactive by this; see proof* below
 	Pin     *Pin          `json:"pin,omitempty"`
-	Retry   int           `json:"retry,omitempty"`   // the owner may restart it in place up to this failcount, past the threshold
 	Removed bool          `json:"removed,omitempty"` // no longer in the config: stop it, then forget it
 	Revoked []Revocation  `json:"revoked,omitempty"` // by node
+	// Unleased: the end of a lease proves nothing for this epoch, since it was left running by a goodbye in maintenance
+	// or placed in a parent incarnation.
+	Unleased bool `json:"unleased,omitempty"`
 	// Last is the effective config of a removed group, so that its owner can still stop it.
 	Last *GroupConfig `json:"last,omitempty"`
 }
@@ -128,6 +135,7 @@ type ResourceState struct {
 	Resource  string        `json:"resource"`
 	Node      string        `json:"node"`
 	Failcount int           `json:"failcount"`
+	Tries     int           `json:"tries,omitempty"` // how often it was tried again here past the threshold
 	Fatal     bool          `json:"fatal,omitempty"` // a start failed, or on_fail = "move": no more tries on this node by itself
 	Op        string        `json:"op"`
 	Reason    string        `json:"reason"`
@@ -201,7 +209,6 @@ type Entry struct {
 	Boot     string   `json:"boot,omitempty"`
 	Member   uint64   `json:"member,omitempty"`
 	Voter    bool     `json:"voter,omitempty"`
-	Count    int      `json:"count,omitempty"`   // retry: up to this failcount
 	On       bool     `json:"on,omitempty"`      // node: alive; standby, maintenance: on; leave: false
 	Running  []string `json:"running,omitempty"` // join, leave: groups that are not read back as stopped
 	Feature  int      `json:"feature,omitempty"`
@@ -215,6 +222,7 @@ type Entry struct {
 	Config      *ConfigState `json:"config,omitempty"`
 	Base        uint64       `json:"base,omitempty"` // config: generation, join: session that the proposer saw; a stale one is refused
 	Incarnation *Incarnation `json:"incarnation,omitempty"`
+	Request     uint64       `json:"request,omitempty"` // an operator's: applied once, however often proposed
 }
 
 func (s *State) node(name string) *NodeState {

@@ -36,6 +36,7 @@ const (
 	flagForceable  // lost its memory: its old member id will never vote again
 	flagSick       // asks for no grants: its state writes fail or its agent is stuck
 	flagNoLease    // owns a group and has no lease for it
+	flagQuorum     // knows a leader that has a majority
 	flagRestarting // will be back at once: a planned restart of the daemon
 )
 
@@ -49,11 +50,13 @@ type heardPeer struct {
 
 // ack answers a heartbeat that asked for a grant.
 type ack struct {
-	Seq        uint64
-	Lease      time.Duration // repeats the L that is granted
-	Generation uint64
-	Clock      instant
-	Revoked    []groupEpoch // pairs of that owner that are not granted
+	Seq         uint64
+	Member      uint64 // of the voter
+	Incarnation uint64
+	Lease       time.Duration // repeats the L that is granted
+	Generation  uint64
+	Clock       instant
+	Revoked     []groupEpoch // pairs of that owner that are not granted
 }
 
 type groupEpoch struct {
@@ -66,5 +69,6 @@ type hold struct {
 	Owner string
 	Group string
 	Epoch uint64
+	Index uint64        // of the revoke in the log: it counts only for the one that is committed there
 	Hold  time.Duration // max(0, 1.25 L - age of its last ack to the owner), when it stored the revoke
 }

@@ -1,0 +1,254 @@
+// What does this node do next? node joins the pure parts (engine, rules, lease, liveness, agent) and raft to the seams.
+// It runs on one goroutine, never blocks, and knows the time only as the value it is called with: the daemon's loop and
+// a simulator drive the same code. Every call is one event; advance then does all that follows from it.
+//
+// The parts: node_raft.go (log, founding, incarnations), node_lease.go (heartbeats, grants, orders for the agent),
+// node_lead.go (the leader's view and every proposal), node_command.go (the operator), node_status.go (what is shown).
+
+package main
+
+import (
+	"log/slog"
+	"time"
+)
+
+// nodeOptions is what a node is born with.
+type nodeOptions struct {
+	Name      string
+	Session   uint64 // of the transport
+	Boot      string // kernel boot id
+	Bootstrap bool   // found a cluster without waiting for the other voters
+	Member    uint64 // raft id from the state folder
+	Born      instant
+	Wall      func() int64  // Unix ns, for people
+	Random    func() uint64 // member and incarnation ids
+	Log       *slog.Logger
+	Config    *Config     // of the file; used until the cluster's own is known
+	FileHash  string      // of that file's text
+	FileText  []byte      // gzip
+	Restored  *restored   // what the state folder held
+	Joined    bool        // this node has joined since its kernel booted
+	Lease     []leaseMark // what the last process was granted, if in this boot
+	Caretaker bool        // and whether it was a caretaker
+}
+
+// leaseMark is how long a group was granted; kept in /run/ha so that a restarted daemon knows.
+type leaseMark struct {
+	Group string  `json:"group"`
+	Epoch uint64  `json:"epoch"`
+	Until instant `json:"until"`
+}
+
+// keeper is the rest of the state folder: what is not raft's.
+type keeper interface {
+	store
+	// SetAside renames the raft state away as part of a yield or after corruption, and keeps the new member id. It is
+	// rare and may block.
+	SetAside(why string, member uint64) error
+	// Replace puts a forged raft state in the place of the present one, by one rename. It may block.
+	Replace(w write) error
+	// KeepLease remembers what is granted, in a folder that a reboot empties. It does not wait for a disk.
+	KeepLease(marks []leaseMark, caretaker bool)
+	// KeepJoined remembers that this node has joined since its kernel booted.
+	KeepJoined(boot string) error
+	// Accept is told each config generation that came into force here.
+	Accept(c ConfigState)
+}
+
+type node struct {
+	opt    nodeOptions
+	name   string
+	log    *slog.Logger
+	tr     transport
+	act    actuator
+	keep   keeper
+	config *Config // in force: the state's, or the file's before there is a state
+
+	// the log
+	member     uint64
+	cons       *consensus // nil: blank and nobody has spoken to us yet
+	life       uint32
+	state      *State // nil: blank
+	appliedAt  instant
+	stateHash  uint64
+	nextTick   instant
+	storeErr   string // the last write could not be stored
+	storeBad   instant
+	confStored uint64 // index of the last change of members on this disk
+	alone      uint64 // incarnation that this process has forced
+	forcedAt   instant
+	blindUntil instant // the loop stood still: silence until now proves nothing
+	lastRun    instant
+	yielded    string // why the state was set aside; everything that still runs must stop
+
+	// liveness and leases
+	peers     peers
+	grants    grants
+	ledger    ledger
+	waits     []*waiting
+	holds     []hold // of revokes stored here, told again with each beat until settled
+	nextBeat  instant
+	suspended []string // groups whose addresses are shut
+	lapsed    []lapse
+	caretaker bool
+	marks     []leaseMark // what was granted in this boot, by this process or the one before
+	quorumNow bool
+	quorumAt  instant // when a leader was last known here
+	unfound   string  // why no cluster is founded yet
+
+	// leading and proposing
+	agent     agent
+	reports   []report
+	proposals []proposal
+	joined    bool // this session's join is applied
+	joining   bool // and has been proposed
+	leaving   bool
+	left      bool
+	verdicts  []Verdict
+	noLease   []noLeaseSince
+	confAt    instant // when a change of members was last proposed
+	confKnown instant // when one was last applied here
+	transfer  instant // when leadership was last handed over
+	decideAt  instant
+
+	waiters  []*waiter
+	version  uint64 // counts changes that status may show
+	wakeAt   instant
+	problems []Problem // from the shell: config file, clocks, keys
+}
+
+type lapse struct {
+	group string
+	since instant
+}
+
+type noLeaseSince struct {
+	node  string
+	since instant
+}
+
+// newNode makes a node. Nothing is sent or started before the first event.
+func newNode(now instant, opt nodeOptions, tr transport, act actuator, keep keeper) (*node, error) {
+	n := &node{opt: opt, name: opt.Name, log: opt.Log, tr: tr, act: act, keep: keep, config: opt.Config, member: opt.Member,
+		marks: opt.Lease, caretaker: opt.Caretaker}
+	n.peers.self = opt.Name
+	n.ledger.born = now
+	n.appliedAt = now
+	n.nextTick, n.nextBeat = now, now
+	if opt.Restored == nil {
+		return n, nil
+	}
+	if err := n.load(now, opt.Restored); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *node) deadtime() time.Duration { return n.config.Heartbeat.Deadtime.D() }
+
+// Tick is the event that time has passed.
+func (n *node) Tick(now instant) { n.advance(now) }
+
+// ActionDone is the event that an operation has ended.
+func (n *node) ActionDone(now instant, d actionDone) {
+	n.agent.done(now, d)
+	n.version++
+	n.advance(now)
+}
+
+// Noticed is the event that a resource's watcher saw something.
+func (n *node) Noticed(now instant, x noticed) {
+	n.agent.notice(now, x)
+	n.advance(now)
+}
+
+// LinksChanged is the event that an interface has come, gone, or changed its carrier.
+func (n *node) LinksChanged(now instant) {
+	n.agent.recheck()
+	n.version++
+	n.advance(now)
+}
+
+// Saved is the event that a write is durable, or could not be made so; the store goes on trying.
+func (n *node) Saved(now instant, s saved) {
+	if s.Err != "" {
+		if n.storeErr == "" {
+			n.storeBad = now
+			n.log.Error("state cannot be stored; nothing that depends on it is done until it can", "event", "store-failed", "err", s.Err)
+		}
+		n.storeErr = s.Err
+		n.version++
+		n.advance(now)
+		return
+	}
+	if n.storeErr != "" {
+		n.log.Info("state can be stored again", "event", "store-mended")
+		n.storeErr = ""
+		n.version++
+	}
+	n.persisted(now, s.Done)
+	n.advance(now)
+}
+
+// Problems is the event that what the shell has to complain about changed.
+func (n *node) Problems(now instant, p []Problem) {
+	n.problems = p
+	n.version++
+	n.advance(now)
+}
+
+// Wake is when Tick should be called at the latest.
+func (n *node) Wake() instant { return n.wakeAt }
+
+// advance does all that follows from an event. Each round may make more to do (a commit leads to a start, a report to a
+// proposal); the rounds end when the log is at rest.
+func (n *node) advance(now instant) {
+	n.wakeAt = now.add(n.deadtime())
+	n.tickRaft(now)
+	for range 16 {
+		if !n.drain(now) {
+			break
+		}
+	}
+	n.found(now)
+	n.beat(now)
+	n.judgeQuorum(now)
+	n.forceIfIgnored(now)
+	n.lead(now)
+	n.orderAgent(now)
+	n.report(now)
+	for range 16 {
+		if !n.drain(now) {
+			break
+		}
+	}
+	n.checkWaiters(now)
+	n.wake(n.nextTick)
+	n.wake(n.nextBeat)
+	if n.wakeAt <= now {
+		n.wakeAt = now + 1
+	}
+}
+
+func (n *node) wake(at instant) {
+	if at != 0 && at < n.wakeAt {
+		n.wakeAt = at
+	}
+}
+
+// tickRaft moves raft's clock. After a pause it catches up by a few ticks only: a node that stood still must not think
+// that the others have been silent.
+func (n *node) tickRaft(now instant) {
+	tick := n.config.raftTick()
+	if n.cons == nil {
+		n.nextTick = now.add(tick)
+		return
+	}
+	for i := 0; n.nextTick <= now && i < beatTicks; i++ {
+		n.cons.Tick()
+		n.nextTick = n.nextTick.add(tick)
+	}
+	if n.nextTick <= now {
+		n.nextTick = now.add(tick)
+	}
+}

@@ -1,0 +1,359 @@
+// What does this node propose? As leader, what the rules decide from its view of the cluster; on every node, what only
+// it knows: that it has joined or leaves, and what became of its groups. A proposal is repeated until its entry is seen
+// applied or has lost its point, which is harmless: entries check their preconditions.
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// proposal is an entry on its way.
+type proposal struct {
+	key string
+	at  instant
+}
+
+// key names what an entry is about, so that it is not proposed twice at once.
+func (e *Entry) key() string {
+	return fmt.Sprintf("%s/%s/%s/%s/%d/%d/%v", e.Kind, e.Group, e.Resource, e.Node, e.Epoch, e.Serial, e.On)
+}
+
+// repeatAfter is how long a proposal may take before it is made again.
+func (n *node) repeatAfter() time.Duration {
+	return max(n.deadtime()/4, 4*n.config.raftTick())
+}
+
+// propose makes a proposal unless the same is under way. It returns false when it could not even be sent.
+func (n *node) propose(now instant, e Entry) bool {
+	if n.cons == nil || n.state == nil {
+		return false
+	}
+	key := e.key()
+	i := slices.IndexFunc(n.proposals, func(p proposal) bool { return p.key == key })
+	if i >= 0 && now.sub(n.proposals[i].at) < n.repeatAfter() {
+		n.wake(n.proposals[i].at.add(n.repeatAfter()))
+		return true
+	}
+	e.Clock, e.Wall = n.clusterClock(now), n.opt.Wall()
+	if e.By == "" {
+		e.By = n.name
+	}
+	data, err := json.Marshal(&e)
+	if err != nil {
+		n.log.Error("entry cannot be encoded", "event", "entry-unreadable", "kind", e.Kind, "err", err)
+		return false
+	}
+	if err := n.cons.Propose(data); err != nil {
+		if !errors.Is(err, errNoLeader) {
+			n.log.Warn("proposal failed", "event", "proposal-failed", "kind", e.Kind, "err", err)
+		}
+		n.wake(now.add(n.config.raftTick()))
+		return false
+	}
+	if i >= 0 {
+		n.proposals[i].at = now
+	} else {
+		n.proposals = append(n.proposals, proposal{key, now})
+	}
+	n.wake(now.add(n.repeatAfter()))
+	return true
+}
+
+// settleProposal forgets a proposal whose entry has come through the log.
+func (n *node) settleProposal(e Entry, refused string) {
+	key := e.key()
+	n.proposals = slices.DeleteFunc(n.proposals, func(p proposal) bool { return p.key == key })
+	for _, w := range n.waiters {
+		if e.Request != 0 && w.request == e.Request {
+			w.applied, w.refused = true, refused
+		}
+	}
+}
+
+// lead lets the rules decide when this node leads; elsewhere they explain what it sees.
+func (n *node) lead(now instant) {
+	if n.state == nil || n.cons == nil || n.state.Config.Effective == nil {
+		n.verdicts = nil
+		return
+	}
+	n.proposals = slices.DeleteFunc(n.proposals, func(p proposal) bool { return now.sub(p.at) > 10*n.repeatAfter() })
+	v := n.view(now)
+	d := Decide(n.state, v)
+	n.verdicts = d.Verdicts
+	n.wake(d.Wake)
+	leading := n.cons.Status().Role == roleLeader
+	if !leading {
+		return
+	}
+	if now < n.blindUntil {
+		n.wake(n.blindUntil) // silence while this loop stood still is no silence
+		return
+	}
+	for _, e := range d.Entries {
+		n.propose(now, e)
+	}
+	if d.Conf != nil {
+		n.changeMembers(now, d.Conf)
+	}
+	if d.Transfer != "" && d.Conf == nil && len(n.proposals) == 0 {
+		n.handOver(now, d.Transfer)
+	}
+}
+
+func (n *node) changeMembers(now instant, c *memberChange) {
+	if n.confAt != 0 && now.sub(n.confAt) < n.repeatAfter() {
+		return
+	}
+	n.confAt = now
+	e := Entry{Kind: entryMember, Node: c.Node, Member: c.Add, Voter: c.Voter, Why: c.Why, By: n.name, Clock: n.clusterClock(now), Wall: n.opt.Wall()}
+	context, err := json.Marshal(&e)
+	if err != nil {
+		return
+	}
+	ch := confChange{Context: context}
+	if c.Remove != 0 {
+		ch.Steps = append(ch.Steps, confStep{confRemove, c.Remove})
+	}
+	switch {
+	case c.Add != 0 && c.Voter:
+		ch.Steps = append(ch.Steps, confStep{confVoter, c.Add})
+	case c.Add != 0:
+		ch.Steps = append(ch.Steps, confStep{confLearner, c.Add})
+	}
+	if err := n.cons.ProposeConf(ch); err != nil {
+		n.log.Debug("change of members not proposed", "node", c.Node, "err", err)
+	}
+	n.wake(now.add(n.repeatAfter()))
+}
+
+// transferPause keeps a node that cannot lead from being asked again and again: while leadership is on its way nothing
+// can be proposed.
+const transferPause = 30 * time.Second
+
+func (n *node) handOver(now instant, to string) {
+	if n.transfer != 0 && now.sub(n.transfer) < transferPause && !n.leaving {
+		return
+	}
+	if n.leaving && n.transfer != 0 && now.sub(n.transfer) < n.deadtime() {
+		return
+	}
+	n.transfer = now
+	if err := n.cons.TransferLeader(n.state.node(to).Member); err != nil {
+		n.log.Debug("leadership not handed over", "to", to, "err", err)
+		return
+	}
+	n.log.Info("handing leadership over", "event", "leader-hand-over", "to", to)
+}
+
+// view is what this node knows beside the state.
+func (n *node) view(now instant) *View {
+	st := n.cons.Status()
+	voters := n.names(st.Members.Voters)
+	v := &View{Now: now, Clock: n.clusterClock(now), Self: n.name, Alone: n.alone != 0 && n.alone == n.state.Incarnation.ID && n.config.Cluster.TwoNode == "ignore",
+		ConfBusy: len(st.Members.Outgoing) > 0}
+	for i := range n.state.Nodes {
+		s := &n.state.Nodes[i]
+		v.Nodes = append(v.Nodes, n.viewNode(now, s, voters, &st))
+	}
+	for i := range n.state.Groups {
+		v.Groups = append(v.Groups, n.viewGroup(now, &n.state.Groups[i], voters, n.names(st.Members.Outgoing)))
+	}
+	v.Founding = n.founding(now, v)
+	return v
+}
+
+func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensusStatus) NodeView {
+	if s.Name == n.name {
+		return NodeView{Name: s.Name, Heard: true, Direct: true, Leaving: n.leaving, Sick: n.sick(now), Member: n.member,
+			Session: n.opt.Session, CaughtUp: true, NoLease: n.noLeaseFor(now, s.Name, !n.config.isWitness(n.name) && !n.granted(now))}
+	}
+	p := n.peers.get(s.Name)
+	age := n.peers.age(now, s.Name, voters, n.deadtime())
+	h := &p.beat
+	x := NodeView{Name: s.Name, Age: age, Heard: age < n.deadtime(), Direct: p.hears(now, n.name, n.opt.Session, n.deadtime())}
+	if p.beatAt == 0 {
+		return x
+	}
+	x.Leaving = h.Flags&flagLeaving != 0
+	x.Asks = h.Flags&flagBlank != 0 && h.Member != 0
+	x.Member, x.Session = h.Member, p.session
+	if h.Flags&flagSick != 0 {
+		x.Sick = "its state cannot be stored"
+	}
+	x.NoLease = n.noLeaseFor(now, s.Name, x.Direct && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
+	for _, q := range st.Peers {
+		if q.Member == s.Member {
+			x.CaughtUp = q.CaughtUp
+		}
+	}
+	return x
+}
+
+// noLeaseFor counts for how long a node has said that no majority grants it anything.
+func (n *node) noLeaseFor(now instant, node string, says bool) time.Duration {
+	i := slices.IndexFunc(n.noLease, func(x noLeaseSince) bool { return x.node == node })
+	switch {
+	case !says && i >= 0:
+		n.noLease = slices.Delete(n.noLease, i, i+1)
+	case says && i < 0:
+		n.noLease = append(n.noLease, noLeaseSince{node, now})
+		return 1
+	case says:
+		return max(1, now.sub(n.noLease[i].since))
+	}
+	return 0
+}
+
+func (n *node) viewGroup(now instant, g *GroupState, voters, outgoing []string) GroupView {
+	x := GroupView{Name: g.Name}
+	if g.Phase != phaseRevoked && g.Phase != phaseBlocked {
+		return x
+	}
+	index := n.state.revokedAt(g.Owner, g.Name, g.Epoch)
+	w := n.waitFor(g.Name, g.Epoch, index)
+	if w.known == 0 {
+		w.known = now // learnt from a snapshot
+	}
+	x.Known = w.known
+	longest := n.longestLease()
+	x.Over = w.over(voters, longest)
+	if len(outgoing) > 0 {
+		x.Over = max(x.Over, w.over(outgoing, longest))
+	}
+	// Grants given before the last change of members may have had another majority.
+	if n.confKnown != 0 {
+		x.Over = max(x.Over, n.confKnown.add(holdFor(longest)))
+	}
+	return x
+}
+
+// founding: the first placements wait until a majority of the configured nodes votes and every one that is heard has
+// joined, or for a bounded time after that majority is there.
+func (n *node) founding(now instant, v *View) bool {
+	s := n.state
+	if s.LastEpoch > 0 || s.Incarnation.Counter > 1 || s.Bootstrap {
+		return false
+	}
+	voters, waiting := 0, false
+	for _, c := range s.Config.Effective.Nodes {
+		x := s.node(c.Name)
+		if x != nil && x.Voter && (x.Joined || c.Name == n.name) {
+			voters++
+		} else if p := n.peers.get(c.Name); p.at != 0 && now.sub(p.at) < n.deadtime() {
+			waiting = true
+		}
+	}
+	if voters < quorum(len(s.Config.Effective.Nodes)) {
+		return true
+	}
+	patience := max(10*n.deadtime(), 5*time.Second)
+	if waiting && v.Clock < patience {
+		n.wake(now.add(patience - v.Clock))
+		return true
+	}
+	return false
+}
+
+// report proposes what only this node knows.
+func (n *node) report(now instant) {
+	n.reports = append(n.reports, n.agent.reports...)
+	n.agent.reports = nil
+	if n.yielded != "" && len(n.agent.running()) == 0 {
+		n.log.Info("everything is stopped; joining the cluster anew", "event", "yielded", "why", n.yielded)
+		n.yielded = ""
+		n.reports = nil
+		n.version++
+	}
+	if n.state == nil || n.cons == nil || !n.hasQuorum() {
+		return
+	}
+	me := n.state.node(n.name)
+	if me == nil || me.Member != n.member {
+		return
+	}
+	if !n.joined {
+		n.proposeJoin(now, me)
+		return
+	}
+	n.reportGroups(now, me)
+	n.reportFitness(now, me)
+	n.proposeLeave(now, me)
+}
+
+func (n *node) proposeJoin(now instant, me *NodeState) {
+	if n.leaving || !n.agent.looked() {
+		return
+	}
+	if n.propose(now, Entry{Kind: entryJoin, Node: n.name, Member: n.member, Session: n.opt.Session, Base: me.Session, Boot: n.opt.Boot,
+		Running: n.agent.running(), Feature: featureLevel}) {
+		n.joining = true
+	}
+}
+
+// reportGroups keeps a report as long as it has a point, and proposes it. Failures go in order, one at a time.
+func (n *node) reportGroups(now instant, me *NodeState) {
+	failure := false
+	n.reports = slices.DeleteFunc(n.reports, func(r report) bool {
+		g := n.state.group(r.group)
+		if g == nil {
+			return r.kind != entryFailure || r.serial <= me.Serial
+		}
+		mine := g.Owner == n.name && g.Epoch == r.epoch
+		switch r.kind {
+		case entryStarted:
+			if !mine || g.Phase != phasePlaced {
+				return true
+			}
+		case entryStopped:
+			if !mine || g.Phase != phaseRevoked || g.Stopped {
+				return true
+			}
+		case entryFailure:
+			if r.serial <= me.Serial {
+				return true
+			}
+			if failure || r.serial != me.Serial+1 {
+				return false
+			}
+			failure = true
+		}
+		n.propose(now, Entry{Kind: r.kind, Group: r.group, Node: n.name, Epoch: r.epoch, Session: n.opt.Session, Resource: r.resource,
+			Op: r.op, Reason: r.reason, Tail: r.tail, Serial: r.serial})
+		return false
+	})
+}
+
+func (n *node) reportFitness(now instant, me *NodeState) {
+	for _, g := range n.agent.groups {
+		if n.state.group(g.name) == nil {
+			continue
+		}
+		if reason := g.unfit(); reason != me.unfit(g.name) {
+			n.propose(now, Entry{Kind: entryUnfit, Node: n.name, Group: g.name, Reason: reason})
+		}
+	}
+}
+
+// proposeLeave says goodbye when nothing is left to hand over.
+func (n *node) proposeLeave(now instant, me *NodeState) {
+	if !n.leaving {
+		return
+	}
+	if me.Left {
+		n.left = true
+		return
+	}
+	if n.state.Maintenance == nil {
+		for i := range n.state.Groups {
+			if g := &n.state.Groups[i]; g.Owner == n.name && g.Phase != phaseBlocked && !(g.Phase == phaseRevoked && g.Stopped) {
+				return
+			}
+		}
+	}
+	n.propose(now, Entry{Kind: entryLeave, Node: n.name, Session: n.opt.Session, Running: n.agent.running()})
+}

@@ -1,0 +1,523 @@
+// May this node run its groups now? Heartbeats out and in, acks, holds, the end of a lease, and from all of that the
+// order for each group that the agent obeys. The arithmetic is in lease.go, the reasons in docs/design.md section 4.
+
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Received is the event that a message came.
+func (n *node) Received(now instant, r received) {
+	p := n.peers.heard(r)
+	switch r.Kind {
+	case kindHeartbeat:
+		n.heartbeatFrom(now, p, r)
+	case kindAck:
+		if a, err := decodeAck(r.Body); err == nil {
+			n.ackFrom(r.From, a)
+		}
+	case kindHold:
+		if h, err := decodeHold(r.Body); err == nil {
+			n.holdFrom(now, r.From, h)
+		}
+	case kindRaft:
+		n.raftFrom(now, r)
+	}
+	n.advance(now)
+}
+
+func (n *node) heartbeatFrom(now instant, p *peer, r received) {
+	h, err := decodeHeartbeat(r.Body)
+	if err != nil {
+		n.log.Debug("heartbeat dropped", "from", r.From, "err", err)
+		return
+	}
+	if !r.Confirmed || !p.beatFrom(r.At, h) {
+		return
+	}
+	n.meet(now, p)
+	n.answer(now, p)
+}
+
+// answer grants an owner what it asks for, if this node is a voter that knows no less of the members than it should.
+func (n *node) answer(now instant, p *peer) {
+	h := &p.beat
+	if h.Lease <= 0 || n.cons == nil || n.state == nil || h.Incarnation != n.incarnation() || p.better != 0 {
+		return
+	}
+	if !n.cons.Status().Voter || h.Applied < n.confStored || h.Lease > n.longestLease() || n.state.nameOf(h.Member) != p.name {
+		return
+	}
+	a := ack{Seq: h.Seq, Member: n.member, Incarnation: n.incarnation(), Lease: h.Lease, Generation: n.state.Config.Generation,
+		Clock: now, Revoked: n.ledger.give(now, p.name, h.Lease)}
+	if body, ok := a.encode(); ok {
+		n.tr.Send(p.name, kindAck, body)
+	}
+}
+
+// nameOf is the node that a member id belongs to.
+func (s *State) nameOf(member uint64) string {
+	for i := range s.Nodes {
+		if s.Nodes[i].Member == member && member != 0 {
+			return s.Nodes[i].Name
+		}
+	}
+	return ""
+}
+
+func (n *node) ackFrom(from string, a ack) {
+	if n.state == nil || a.Incarnation != n.incarnation() {
+		return
+	}
+	if v := n.state.node(from); v != nil && v.Member == a.Member {
+		n.grants.ack(from, a)
+	}
+}
+
+// holdFrom keeps what a voter tells, even before this node knows the revoke: it may soon lead.
+func (n *node) holdFrom(now instant, from string, h hold) {
+	n.waitFor(h.Group, h.Epoch, h.Index).tell(now, from, h.Hold)
+}
+
+func (n *node) waitFor(group string, epoch, index uint64) *waiting {
+	for _, w := range n.waits {
+		if w.group == group && w.epoch == epoch && w.index == index {
+			return w
+		}
+	}
+	w := &waiting{group: group, epoch: epoch, index: index}
+	n.waits = append(n.waits, w)
+	if len(n.waits) > 256 { // far more than groups; what is old is decided
+		n.waits = slices.Delete(n.waits, 0, 128)
+	}
+	return w
+}
+
+// knowRevoke notes when this node learnt that a revoke is committed, and drops waits that are over.
+func (n *node) knowRevoke(now instant, e Entry, refused string) {
+	if e.Kind == entryRevoke && refused == "" {
+		n.waitFor(e.Group, e.Epoch, n.state.Index).known = now
+	}
+	n.waits = slices.DeleteFunc(n.waits, func(w *waiting) bool {
+		g := n.state.group(w.group)
+		return g == nil || g.Epoch > w.epoch || g.Epoch == w.epoch && g.Phase == phaseFree
+	})
+	n.holds = slices.DeleteFunc(n.holds, func(h hold) bool {
+		g := n.state.group(h.Group)
+		return h.Index <= n.state.Index && (g == nil || g.Epoch != h.Epoch || g.Phase != phaseRevoked)
+	})
+}
+
+// tellHolds repeats them until they are settled: the leader may have changed or missed one.
+func (n *node) tellHolds(now instant) {
+	for _, h := range n.holds {
+		n.waitFor(h.Group, h.Epoch, h.Index).tell(now, n.name, h.Hold)
+		for _, c := range n.config.Nodes {
+			if c.Name != n.name {
+				n.tr.Send(c.Name, kindHold, h.encode())
+			}
+		}
+	}
+}
+
+// beat sends the heartbeat when it is due.
+func (n *node) beat(now instant) {
+	interval := n.config.Heartbeat.Interval.D()
+	if n.lastRun != 0 && now.sub(n.lastRun) > n.deadtime()/4+interval {
+		// The loop stood still. What the others sent meanwhile still waits to be read.
+		n.blindUntil = now.add(2 * interval)
+	}
+	n.lastRun = now
+	if now < n.nextBeat {
+		return
+	}
+	n.nextBeat = n.nextBeat.add(interval)
+	if n.nextBeat <= now {
+		n.nextBeat = now.add(interval)
+	}
+	h := n.describe(now)
+	n.tr.Heartbeat(h.encode())
+	n.tellHolds(now)
+}
+
+// describe is this node's heartbeat. A full node always asks for a lease, so that what is placed on it can start at
+// once; it does not while it cannot store its state.
+func (n *node) describe(now instant) heartbeat {
+	h := heartbeat{Clock: now, Interval: n.config.Heartbeat.Interval.D(), Member: n.member, Boot: hashPrefix(n.opt.Boot),
+		Feature: featureLevel, Wall: n.opt.Wall(), FileHash: hashPrefix(n.opt.FileHash), Heard: n.peers.list(now, n.linkNames(), n.deadtime())}
+	flag := func(f uint16, on bool) {
+		if on {
+			h.Flags |= f
+		}
+	}
+	if n.yielded != "" {
+		h.Member = 0 // joins only when everything is stopped
+	}
+	flag(flagBlank, n.state == nil)
+	flag(flagForceable, n.state == nil)
+	flag(flagWitness, n.config.isWitness(n.name))
+	flag(flagLeaving, n.leaving)
+	flag(flagJoined, n.opt.Joined)
+	flag(flagSick, n.sick(now) != "")
+	flag(flagQuorum, n.hasQuorum())
+	if n.state != nil && n.cons != nil {
+		st := n.cons.Status()
+		h.Cluster, h.Counter, h.Incarnation = clusterPrefix(n.state.ClusterID), n.state.Incarnation.Counter, n.state.Incarnation.ID
+		h.Ancestors = n.state.Incarnation.Ancestors[:min(4, len(n.state.Incarnation.Ancestors))]
+		h.Generation, h.Applied, h.StateHash = n.state.Config.Generation, n.state.Index, n.stateHash
+		h.Term, h.Leader = st.Term, st.Leader
+		if !n.config.isWitness(n.name) && n.sick(now) == "" {
+			h.Lease = n.config.lease()
+		}
+		flag(flagNoLease, h.Lease == 0 || !n.granted(now))
+	}
+	h.Seq = n.grants.ask(now, h.Lease)
+	if h.Lease > 0 {
+		n.ledger.give(now, n.name, h.Lease)
+	}
+	return h
+}
+
+func (n *node) linkNames() []string {
+	var out []string
+	for _, l := range n.config.Links {
+		out = append(out, l.Name)
+	}
+	return out
+}
+
+// sick is why this node must not be given groups, "" if it is well.
+func (n *node) sick(now instant) string {
+	if n.storeErr != "" && now.sub(n.storeBad) >= n.deadtime()/2 {
+		return "its state cannot be stored: " + n.storeErr
+	}
+	return ""
+}
+
+// granted tells whether a majority grants this node anything at all.
+func (n *node) granted(now instant) bool { return n.leaseEnd("", 0) > now }
+
+// leaseEnd is when this node's grant for an epoch of a group ends. In a joint change of members it needs both
+// majorities.
+func (n *node) leaseEnd(group string, epoch uint64) instant {
+	if n.cons == nil || n.state == nil {
+		return 0
+	}
+	m := n.cons.Status().Members
+	end := n.grants.until(group, epoch, n.names(m.Voters), n.name, !n.ledger.revoked(n.name, group, epoch))
+	if len(m.Outgoing) > 0 {
+		end = min(end, n.grants.until(group, epoch, n.names(m.Outgoing), n.name, !n.ledger.revoked(n.name, group, epoch)))
+	}
+	return end
+}
+
+func (n *node) names(members []uint64) []string {
+	out := make([]string, 0, len(members))
+	for _, id := range members {
+		name := n.nameOf(id)
+		if id == n.member {
+			name = n.name
+		}
+		out = append(out, name) // "" never acks, but counts
+	}
+	return out
+}
+
+// hasQuorum tells whether a leader with a majority is known here.
+func (n *node) hasQuorum() bool { return n.quorumAt != 0 && n.quorumNow }
+
+// judgeQuorum follows raft: a leader that has lost its majority steps down, a follower that hears none campaigns.
+func (n *node) judgeQuorum(now instant) {
+	had := n.quorumNow
+	n.quorumNow = false
+	if n.cons != nil && n.state != nil {
+		st := n.cons.Status()
+		n.quorumNow = st.Leader != 0 && (st.Voter || st.Learner)
+	}
+	if n.quorumNow {
+		n.quorumAt = now
+	}
+	if had != n.quorumNow {
+		n.version++
+		n.decideAt = 0
+		if !n.quorumNow {
+			n.log.Warn("no leader with a majority is known", "event", "quorum-lost")
+		} else {
+			n.log.Info("a leader with a majority is known", "event", "quorum-found", "leader", n.nameOf(n.cons.Status().Leader))
+		}
+	}
+}
+
+// mark is what this node was granted for an epoch in this boot, or nil.
+func (n *node) mark(g *GroupState) *leaseMark {
+	for i := range n.marks {
+		if n.marks[i].Group == g.Name && n.marks[i].Epoch == g.Epoch {
+			return &n.marks[i]
+		}
+	}
+	return nil
+}
+
+// orderAgent tells the agent for each group what holds now.
+func (n *node) orderAgent(now instant) {
+	wasCaretaker := n.caretaker
+	n.caretaker = false
+	marks := n.marks[:0:0]
+	for _, o := range n.orders(now, &marks) {
+		n.wake(n.agent.obey(now, o))
+	}
+	n.dropGroups()
+	n.keepMarks(marks, wasCaretaker)
+	n.dispatch()
+}
+
+// dispatch hands the agent's wishes to the actuator.
+func (n *node) dispatch() {
+	actions, cancels, watches := n.agent.actions, n.agent.cancels, n.agent.watches
+	n.agent.actions, n.agent.cancels, n.agent.watches = nil, nil, nil
+	for _, id := range cancels {
+		n.act.Cancel(id)
+	}
+	for _, w := range watches {
+		n.act.Watch(w.group, w.resource, w.on)
+	}
+	for _, a := range actions {
+		n.act.Do(a)
+	}
+}
+
+// keepMarks remembers, where a restarted daemon finds it, what is granted. A pair leaves the file as soon as it is known
+// to be revoked.
+func (n *node) keepMarks(marks []leaseMark, wasCaretaker bool) {
+	changed := wasCaretaker != n.caretaker || !slices.Equal(marks, n.marks)
+	n.marks = marks
+	if changed {
+		n.keep.KeepLease(marks, n.caretaker)
+	}
+	if wasCaretaker != n.caretaker {
+		n.version++
+		if n.caretaker {
+			n.log.Warn("going on as caretaker: the other node is not there to decide with", "event", "caretaker-on")
+		} else {
+			n.log.Info("no longer caretaker", "event", "caretaker-off")
+		}
+	}
+}
+
+// orders is what shall happen to each group here.
+func (n *node) orders(now instant, marks *[]leaseMark) []order {
+	var out []order
+	if n.config.isWitness(n.name) {
+		return nil
+	}
+	if n.state == nil || n.state.Config.Effective == nil {
+		for i := range n.config.Groups {
+			out = append(out, n.blankOrder(now, &n.config.Groups[i], marks))
+		}
+		return out
+	}
+	for i := range n.state.Groups {
+		g := &n.state.Groups[i]
+		c := n.state.Config.Effective.group(g.Name)
+		if c == nil {
+			c = g.Last
+		}
+		if c == nil {
+			continue
+		}
+		o := order{config: c, epoch: g.Epoch, again: g.Since}
+		o.hint = startHint{Clean: g.Clean, Insist: n.config.Cluster.TwoNode == "ignore"}
+		if me := n.state.node(n.name); me != nil && me.Session == n.opt.Session {
+			o.counted = me.Serial
+		}
+		for _, r := range n.state.Resources {
+			if r.Group == g.Name && r.Node == n.name {
+				o.counts = append(o.counts, r)
+			}
+		}
+		n.decideWant(now, g, &o, marks)
+		out = append(out, o)
+	}
+	return out
+}
+
+// blankOrder is for a node without a state: it keeps what its predecessor was granted until that ends, and runs nothing
+// else.
+func (n *node) blankOrder(now instant, c *GroupConfig, marks *[]leaseMark) order {
+	o := order{config: c, want: wantStop}
+	if n.yielded != "" {
+		return o
+	}
+	for _, m := range n.marks {
+		if m.Group == c.Name && m.Until > now {
+			*marks = append(*marks, m)
+			n.wake(m.Until)
+			o.want = wantLook
+		}
+	}
+	return o
+}
+
+// decideWant is the heart: may it run here, now?
+func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMark) {
+	mine := g.Owner == n.name && !n.beaten()
+	switch {
+	case n.state.Maintenance != nil && !n.beaten():
+		o.want = wantFreeze
+		n.keepMark(g, marks)
+		return
+	case mine && g.Phase == phaseBlocked:
+		o.want = wantFreeze
+		n.keepMark(g, marks)
+		return
+	case !mine || g.Phase == phaseRevoked || g.Phase == phaseFree || n.left || n.leaving && !n.hasQuorum():
+		n.open(g.Name)
+		o.want = wantStop
+		if !mine || g.Phase != phaseRevoked {
+			o.epoch = 0
+		}
+		if !n.joined && !mine && !n.beaten() && now.sub(n.ledger.born) < n.config.closeAfter() {
+			o.want = wantLook // this state may be old: first hear what the others say
+		}
+		return
+	}
+	end, old := n.leaseEnd(g.Name, g.Epoch), n.mark(g)
+	if old != nil && end < old.Until && len(n.grants.voters) == 0 {
+		end = old.Until // what the process before this one was granted
+	}
+	if end > now {
+		n.wake(end)
+		*marks = append(*marks, leaseMark{g.Name, g.Epoch, end})
+		n.reopen(g.Name)
+		o.want = wantRun
+		if !n.joined {
+			o.want = wantFreeze // keep what runs; a start needs a log that has caught up
+		}
+		return
+	}
+	if n.caretakes(g, old) {
+		n.caretaker = true
+		*marks = append(*marks, *old)
+		n.reopen(g.Name)
+		o.want, o.alone = wantRun, true
+		if n.joining && !n.joined {
+			o.want = wantFreeze // what is told about what runs here must stay true
+		}
+		return
+	}
+	n.lapse(now, g, o, marks)
+}
+
+// beaten: another incarnation lives, and this one is about to be set aside.
+func (n *node) beaten() bool {
+	return slices.ContainsFunc(n.peers.all, func(p *peer) bool { return p.better != 0 })
+}
+
+func (n *node) keepMark(g *GroupState, marks *[]leaseMark) {
+	if m := n.mark(g); m != nil && g.Owner == n.name {
+		if end := n.leaseEnd(g.Name, g.Epoch); end > m.Until {
+			m.Until = end
+		}
+		*marks = append(*marks, *m)
+	}
+}
+
+// caretakes: one of exactly two voters goes on with what it was granted in this boot when there is no majority to ask.
+// Nothing can have been decided without it: every commit needs its own disk.
+func (n *node) caretakes(g *GroupState, old *leaseMark) bool {
+	if !n.config.twoVoters() || old == nil || n.hasQuorum() && n.sick(n.lastRun) == "" {
+		return false
+	}
+	st := n.cons.Status()
+	return st.Voter && !st.Learner && len(st.Members.Voters) == 2
+}
+
+// lapse is the end of a lease: the addresses go at once, the rest when the revoke is learnt or after a while. Data that
+// others could mount goes at once too, since nothing but this daemon ends the lease.
+func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
+	i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == g.Name })
+	if i < 0 {
+		n.lapsed = append(n.lapsed, lapse{g.Name, now})
+		i = len(n.lapsed) - 1
+		n.act.Suspend(g.Name)
+		n.version++
+		if n.mark(g) != nil {
+			n.log.Warn(fmt.Sprintf("the lease of %s is over: its addresses are shut", g.Name), "event", "lease-over", "group", g.Name, "epoch", g.Epoch)
+		}
+	}
+	o.want = wantFreeze
+	after := n.config.closeAfter()
+	if stateful(o.config) {
+		after = 0
+	}
+	if left := after - now.sub(n.lapsed[i].since); left > 0 {
+		n.wake(now.add(left))
+		return
+	}
+	o.want, o.epoch = wantStop, 0
+}
+
+// stateful groups hold data that must not be written from two sides.
+func stateful(c *GroupConfig) bool {
+	return slices.ContainsFunc(c.Resources, func(r ResourceConfig) bool { return r.Type != "vip" && r.Type != "httpd" })
+}
+
+// reopen lets traffic in again after a lapse.
+func (n *node) reopen(group string) {
+	if i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == group }); i >= 0 {
+		n.lapsed = slices.Delete(n.lapsed, i, i+1)
+		n.act.Resume(group)
+		n.version++
+		n.log.Info(fmt.Sprintf("%s has its lease again", group), "event", "lease-back", "group", group)
+	}
+}
+
+// open forgets a lapse of what is stopped anyway.
+func (n *node) open(group string) {
+	n.lapsed = slices.DeleteFunc(n.lapsed, func(l lapse) bool { return l.group == group })
+}
+
+// dropGroups lets the agent forget what is stopped and in no config any more.
+func (n *node) dropGroups() {
+	for _, g := range slices.Clone(n.agent.groups) {
+		known := n.config.group(g.name) != nil
+		if n.state != nil {
+			known = n.state.group(g.name) != nil
+		}
+		if !known {
+			g.stop(n.lastRun)
+			n.agent.forget(g.name)
+		}
+	}
+}
+
+// Leave is the event that the daemon shall end: hand the groups over, say goodbye, go.
+func (n *node) Leave(now instant) {
+	n.leaving = true
+	n.nextBeat = now
+	n.version++
+	n.decideAt = 0
+	n.advance(now)
+}
+
+// Gone tells whether the goodbye is done, or cannot be said and everything is stopped.
+func (n *node) Gone(now instant) (gone bool, why string) {
+	running := n.agent.running()
+	switch {
+	case n.state == nil:
+		return len(running) == 0, "blank"
+	case n.state.Maintenance != nil:
+		return n.left || !n.hasQuorum(), "maintenance: everything is left running"
+	case len(running) > 0:
+		return false, fmt.Sprintf("waiting for %v to stop", running)
+	case !n.left:
+		return !n.hasQuorum() && len(running) == 0, "goodbye is not committed"
+	}
+	st := n.cons.Status()
+	if len(st.Members.Voters) == 2 && st.Voter && n.hasQuorum() {
+		return false, "waiting for the other to decide alone"
+	}
+	return true, ""
+}

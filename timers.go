@@ -1,5 +1,0 @@
-package main
-
-import "time"
-
-func (c *Config) lease() time.Duration { return c.Heartbeat.Deadtime.D() }
