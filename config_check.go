@@ -33,6 +33,16 @@ func nodePath(i int) string        { return pathIndex("node", i) }
 func groupPath(i int) string       { return pathIndex("group", i) }
 func resourcePath(g, i int) string { return pathIndex(pathKey(groupPath(g), "resource"), i) }
 
+// elementName is the header with the name, or with the number of an element whose name is missing or was refused.
+func elementName(header, name string, i int) string {
+	if name == "" {
+		name = fmt.Sprintf("#%d", i+1)
+	}
+	return header + " " + name
+}
+
+func (c *checker) groupLabel(i int) string { return elementName("[[group]]", c.cfg.Groups[i].Name, i) }
+
 // lineOf is for "already … in line 7".
 func (c *checker) lineOf(path string) int {
 	line, _ := c.src.position(c.src.keyAt(path))
@@ -45,7 +55,7 @@ func (c *checker) once(seen map[string]string, value, path, what string) {
 		return
 	}
 	if first, ok := seen[value]; ok {
-		c.onValue(path, fmt.Sprintf("%s is already used in line %d", what, c.lineOf(first)), "each only once", "")
+		c.onValue(path, fmt.Sprintf("%s is already used in line %d", what, c.lineOf(first)), "another one", "")
 		return
 	}
 	seen[value] = path
@@ -74,7 +84,7 @@ func (c *checker) links() {
 			continue
 		}
 		if first, ok := interfaces[l.Interface]; ok {
-			c.warn(pathKey(at, "interface"), fmt.Sprintf("[[link]] %s interface %q is that of link %s too", l.Name, l.Interface, c.cfg.Links[first].Name),
+			c.warn(pathKey(at, "interface"), fmt.Sprintf("%s interface %q is that of link %s too", elementName("[[link]]", l.Name, i), l.Interface, c.cfg.Links[first].Name),
 				"an interface of its own", "one cable fails as one: this is no second path")
 			continue
 		}
@@ -99,7 +109,7 @@ func (c *checker) linkFamily(i int, l LinkConfig) {
 		}
 		if a.Is4() != first.Is4() {
 			c.onValue(pathKey(pathKey(nodePath(n), "address"), l.Name),
-				fmt.Sprintf("[[node]] %s address %q is %s, but link %s has the %s address of %s", node.Name, a, family(a), l.Name, family(first), owner),
+				fmt.Sprintf("%s address %q is %s, but link %s has the %s address of %s", elementName("[[node]]", node.Name, n), a, family(a), l.Name, family(first), owner),
 				"one family on a link", "give the other family a [[link]] of its own")
 		}
 	}
@@ -109,11 +119,11 @@ func (c *checker) linkFamily(i int, l LinkConfig) {
 	}
 	at := pathKey(linkPath(i), "multicast")
 	if owner != "" && group.Is4() != first.Is4() {
-		c.onValue(at, fmt.Sprintf("[[link]] %s multicast %q is %s, but the addresses of the link are %s", l.Name, group, family(group), family(first)),
+		c.onValue(at, fmt.Sprintf("%s multicast %q is %s, but the addresses of the link are %s", elementName("[[link]]", l.Name, i), group, family(group), family(first)),
 			"a group of the same family", "")
 	}
 	if group.Is4() && netip.PrefixFrom(group, 24).Masked().Addr() == netip.AddrFrom4([4]byte{224, 0, 0, 0}) {
-		c.warn(at, fmt.Sprintf("[[link]] %s multicast %q belongs to routing protocols", l.Name, group),
+		c.warn(at, fmt.Sprintf("%s multicast %q belongs to routing protocols", elementName("[[link]]", l.Name, i), group),
 			"a group of 239.0.0.0/8, which is free for local use", "")
 	}
 }
@@ -129,8 +139,8 @@ func family(a netip.Addr) string {
 func (c *checker) linkNames() (names []string, whole bool) {
 	whole = !c.faulty["link"]
 	for _, l := range c.cfg.Links {
+		whole = whole && l.Name != "" && !contains(names, l.Name)
 		names = append(names, l.Name)
-		whole = whole && l.Name != ""
 	}
 	return names, whole
 }
@@ -138,8 +148,8 @@ func (c *checker) linkNames() (names []string, whole bool) {
 func (c *checker) nodeNames() (names []string, whole bool) {
 	whole = !c.faulty["node"]
 	for _, n := range c.cfg.Nodes {
+		whole = whole && n.Name != "" && !contains(names, n.Name)
 		names = append(names, n.Name)
-		whole = whole && n.Name != ""
 	}
 	return names, whole
 }
@@ -147,8 +157,8 @@ func (c *checker) nodeNames() (names []string, whole bool) {
 func (c *checker) groupNames() (names []string, whole bool) {
 	whole = !c.faulty["group"]
 	for _, g := range c.cfg.Groups {
+		whole = whole && g.Name != "" && !contains(names, g.Name)
 		names = append(names, g.Name)
-		whole = whole && g.Name != ""
 	}
 	return names, whole
 }
@@ -161,18 +171,19 @@ func (c *checker) nodes() {
 		c.once(names, n.Name, pathKey(at, "name"), fmt.Sprintf("[[node]] name %q", n.Name))
 		table := pathKey(at, "address")
 		if c.src.has(table) && !c.faulty[table] && len(n.Address) == 0 && !c.anyFaulty(table) {
-			c.onValue(table, fmt.Sprintf("[[node]] %s is on no link", n.Name), "an address on at least one link", "")
+			c.onValue(table, fmt.Sprintf("%s is on no link", elementName("[[node]]", n.Name, i)), "an address on at least one link", "")
 		}
 		for _, a := range n.Address {
 			here := pathKey(table, a.Link)
 			if whole && !contains(links, a.Link) {
-				c.onKey(here, fmt.Sprintf("[[node]] %s address.%s: there is no link %s", n.Name, a.Link, abbreviate(a.Link)),
+				c.onKey(here, fmt.Sprintf("%s address.%s: there is no link %s", elementName("[[node]]", n.Name, i), a.Link, abbreviate(a.Link)),
 					oneOf(links), didYouMean(a.Link, links))
+				c.faulty[here] = true
 			}
 			ip := netip.MustParseAddr(a.Address) // the walker has refused everything else
-			c.once(addresses, ip.String(), here, fmt.Sprintf("[[node]] %s address %q", n.Name, a.Address))
+			c.once(addresses, ip.String(), here, fmt.Sprintf("%s address %q", elementName("[[node]]", n.Name, i), a.Address))
 			if ip.IsLoopback() {
-				c.warn(here, fmt.Sprintf("[[node]] %s address %q is a loopback address", n.Name, a.Address), "one that other hosts reach", "")
+				c.warn(here, fmt.Sprintf("%s address %q is a loopback address", elementName("[[node]]", n.Name, i), a.Address), "one that other hosts reach", "")
 			}
 		}
 	}
@@ -220,7 +231,7 @@ func (c *checker) reach() {
 	for i, n := range c.cfg.Nodes {
 		for _, m := range c.cfg.Nodes[:i] {
 			if !shareLink(&n, &m, links) && len(n.Address) > 0 && len(m.Address) > 0 {
-				c.onValue(pathKey(nodePath(i), "address"), fmt.Sprintf("[[node]] %s shares no link with %s", n.Name, m.Name),
+				c.onValue(pathKey(nodePath(i), "address"), fmt.Sprintf("%s shares no link with %s", elementName("[[node]]", n.Name, i), m.Name),
 					"an address on a common link", "any two nodes hear each other directly: nobody passes messages on")
 			}
 		}
@@ -291,13 +302,13 @@ func (c *checker) groups() {
 		for j, p := range g.Prefer {
 			here := pathIndex(pathKey(at, "prefer"), j)
 			if n := c.cfg.node(p); n != nil && n.witness() {
-				c.onValue(here, fmt.Sprintf("[[group]] %s prefer %q is a witness, which runs nothing", g.Name, p), "nodes of role \"full\"", "")
+				c.onValue(here, fmt.Sprintf("%s prefer %q is a witness, which runs nothing", c.groupLabel(i), p), "nodes of role \"full\"", "")
 			} else if n == nil && allNodes {
-				c.onValue(here, fmt.Sprintf("[[group]] %s prefer: there is no node %q", g.Name, p), oneOf(nodes), didYouMean(p, nodes))
+				c.onValue(here, fmt.Sprintf("%s prefer: there is no node %q", c.groupLabel(i), p), oneOf(nodes), didYouMean(p, nodes))
 			}
 		}
 		if g.Failback == "always" && len(g.Prefer) == 0 && !c.faulty[pathKey(at, "prefer")] {
-			c.warn(pathKey(at, "failback"), fmt.Sprintf("[[group]] %s failback \"always\" has no effect without prefer", g.Name),
+			c.warn(pathKey(at, "failback"), fmt.Sprintf("%s failback \"always\" has no effect without prefer", c.groupLabel(i)),
 				"prefer = [\"NODE\"]", "")
 		}
 		for _, list := range []struct {
@@ -308,9 +319,9 @@ func (c *checker) groups() {
 				here := pathIndex(pathKey(at, list.key), j)
 				switch {
 				case name == g.Name:
-					c.onValue(here, fmt.Sprintf("[[group]] %s %s names the group itself", g.Name, list.key), "other groups", "")
+					c.onValue(here, fmt.Sprintf("%s %s names the group itself", c.groupLabel(i), list.key), "other groups", "")
 				case allGroups && !contains(groups, name):
-					c.onValue(here, fmt.Sprintf("[[group]] %s %s: there is no group %q", g.Name, list.key, name),
+					c.onValue(here, fmt.Sprintf("%s %s: there is no group %q", c.groupLabel(i), list.key, name),
 						wordList(append(others(groups, g.Name), "none"), "or"), didYouMean(name, others(groups, g.Name)))
 				}
 			}
@@ -355,7 +366,7 @@ func (c *checker) cycles() {
 		if !contains(g.After, trail[1]) {
 			key = pathKey(groupPath(i), "with")
 		}
-		c.onKey(key, fmt.Sprintf("[[group]] %s waits for itself: %s", g.Name, strings.Join(steps, ", ")), "no circle", "none of them would ever start")
+		c.onKey(key, fmt.Sprintf("%s waits for itself: %s", c.groupLabel(i), strings.Join(steps, ", ")), "no circle", "none of them would ever start")
 	}
 }
 
@@ -416,9 +427,9 @@ func (c *checker) apart() {
 				continue
 			}
 			if find(g.Name) == find(a) {
-				c.onValue(at, fmt.Sprintf("[[group]] %s apart %q contradicts with, which keeps the two on one node", g.Name, a), "one of the two", "")
+				c.onValue(at, fmt.Sprintf("%s apart %q contradicts with, which keeps the two on one node", c.groupLabel(i), a), "one of the two", "")
 			} else if full == 1 {
-				c.warn(at, fmt.Sprintf("[[group]] %s apart %q leaves one of them without a node", g.Name, a), "two nodes of role \"full\"", "")
+				c.warn(at, fmt.Sprintf("%s apart %q leaves one of them without a node", c.groupLabel(i), a), "two nodes of role \"full\"", "")
 			}
 		}
 	}

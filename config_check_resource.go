@@ -22,9 +22,9 @@ func (c *checker) resources() {
 		names := map[string]string{}
 		for j := range g.Resources {
 			r, at := &g.Resources[j], resourcePath(i, j)
-			label := fmt.Sprintf("[[group.resource]] %s/%s", g.Name, r.Name)
+			label := "[[group.resource]] " + strings.TrimPrefix(c.groupLabel(i), "[[group]] ") + "/" + r.Name
 			if c.src.has(pathKey(at, "name")) {
-				c.once(names, r.Name, pathKey(at, "name"), fmt.Sprintf("[[group]] %s: the resource name %q", g.Name, r.Name))
+				c.once(names, r.Name, pathKey(at, "name"), fmt.Sprintf("%s: the resource name %q", c.groupLabel(i), r.Name))
 			}
 			switch r.Type {
 			case "vip":

@@ -102,6 +102,9 @@ func nearest(written string, candidates []string) string {
 	fold := func(s string) string { return strings.ReplaceAll(strings.ToLower(s), "-", "_") }
 	best, distance := "", 1+max(1, utf8.RuneCountInString(written)/3)
 	for _, c := range candidates {
+		if len(written) > 2 && strings.HasPrefix(c, fold(written)) && distance > 1 { // cut short: warn for warning
+			best, distance = c, 1
+		}
 		if d := editDistance(fold(written), fold(c)); d < distance {
 			best, distance = c, d
 		}

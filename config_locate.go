@@ -12,6 +12,12 @@ import (
 	"unicode/utf8"
 )
 
+// duplicate is a path that was given a value a second time.
+type duplicate struct {
+	path          string
+	first, second int // offsets of the keys
+}
+
 // location is a pair of byte offsets. For a header both are the offset of its bracket; for an element of an array both
 // are where the element begins.
 type location struct {
@@ -23,8 +29,8 @@ type source struct {
 	text       string
 	lines      []int // offset of each line's first byte
 	at         map[string]location
-	duplicates []string // paths that were given a value twice, with their last place in at
-	tooDeep    int      // offset of what is nested deeper than any ha.toml can be, or -1
+	duplicates []duplicate
+	tooDeep    int // offset of what is nested deeper than any ha.toml can be, or -1
 	tables     map[string]int
 	valued     map[string]bool
 }
@@ -185,8 +191,7 @@ func (s *scanner) pair(table string, depth int) {
 		}
 	}
 	if s.valued[path] {
-		s.duplicates = append(s.duplicates, path)
-		s.at[path] = location{start, s.pos}
+		s.duplicates = append(s.duplicates, duplicate{path, s.at[path].key, start})
 	}
 	s.valued[path] = true
 	s.value(path, depth+len(parts))

@@ -103,7 +103,7 @@ func readTree(text string) (map[string]any, *source, []configError) {
 		what, hint := syntaxWords(fault.Message)
 		report(offset, what, hint)
 		next, ok := blankStatement(text, src, offset)
-		if !ok {
+		if !ok || strings.Contains(fault.Message, "terminator") || strings.Contains(fault.Message, "EOF") { // begun on another line
 			break
 		}
 		text = next
@@ -142,6 +142,7 @@ func syntaxWords(message string) (what, hint string) {
 		{"expected value but found", "strings need quotes, and true and false are written small"},
 		{"has already been defined", "each key and each section is written once; only [[…]] may come again"},
 		{"was already created", "a section is either [one] or [[several]]"},
+		{"expected '.' or '='", "a key and its value are written key = value"},
 		{"key separator", "a key and its value are written key = value"},
 		{"to end table name", "is the closing bracket missing?"},
 		{"end of table array", "is a closing bracket missing?"},
@@ -202,8 +203,10 @@ func blankStatement(text string, src *source, offset int) (string, bool) {
 
 // twice reports keys that were given two values where the library silently takes the second.
 func (w *walker) twice() {
-	for _, path := range w.src.duplicates {
-		w.onKey(path, fmt.Sprintf("%s has already been defined", path), "", "each key is written once")
+	for _, d := range w.src.duplicates {
+		line, _ := w.src.position(d.first)
+		key := d.path[strings.LastIndexByte(d.path, '.')+1:]
+		w.report(d.second, severityError, fmt.Sprintf("key %s has already been defined in line %d", key, line), "", "each key is written once")
 	}
 }
 

@@ -134,7 +134,10 @@ func pickResource(m map[string]any) *tableSpec {
 // flaw says what is wrong with one value.
 type flaw struct {
 	what, want, hint string
+	shown            string // instead of the value, where that holds a secret
 }
+
+func newFlaw(what, want, hint string) *flaw { return &flaw{what: what, want: want, hint: hint} }
 
 const nameLengthMax = 32
 
@@ -147,7 +150,7 @@ func checkName(v string) *flaw {
 	if good {
 		return nil
 	}
-	f := &flaw{"is no name", fmt.Sprintf("a small letter and then small letters, digits or \"-\", at most %d in all", nameLengthMax), ""}
+	f := newFlaw("is no name", fmt.Sprintf("a small letter and then small letters, digits or \"-\", at most %d in all", nameLengthMax), "")
 	lower := strings.NewReplacer("_", "-", ".", "-", " ", "-").Replace(strings.ToLower(v))
 	if lower != v && checkName(lower) == nil {
 		f.hint = fmt.Sprintf("did you mean %q?", lower)
@@ -162,14 +165,14 @@ func checkEnum(values []string) func(string) *flaw {
 				return nil
 			}
 		}
-		return &flaw{"is none of its values", oneOf(values), didYouMean(v, values)}
+		return newFlaw("is none of its values", oneOf(values), didYouMean(v, values))
 	}
 }
 
 func checkTwoNode(v string) *flaw {
 	if v == "fence" {
-		return &flaw{"needs fencing, which this version lacks", oneOf(twoNodeModes),
-			"choose \"manual\" (waits for an operator) or \"ignore\" (takes silence for death)"}
+		return newFlaw("needs fencing, which this version lacks", oneOf(twoNodeModes),
+			"choose \"manual\" (waits for an operator) or \"ignore\" (takes silence for death)")
 	}
 	return checkEnum(twoNodeModes)(v)
 }
@@ -178,7 +181,7 @@ func checkAbsolute(v string) *flaw {
 	if strings.HasPrefix(v, "/") {
 		return nil
 	}
-	return &flaw{"is no absolute path", "a path that begins with \"/\"", ""}
+	return newFlaw("is no absolute path", "a path that begins with \"/\"", "")
 }
 
 // checkInterface follows the kernel's dev_valid_name.
@@ -187,11 +190,11 @@ func checkInterface(v string) *flaw {
 	want := fmt.Sprintf("the name of a network interface, at most %d bytes", longest)
 	switch {
 	case len(v) > longest:
-		return &flaw{fmt.Sprintf("has %d bytes", len(v)), want, ""}
+		return newFlaw(fmt.Sprintf("has %d bytes", len(v)), want, "")
 	case v == "." || v == ".." || strings.ContainsAny(v, "/ \t\n\v\f\r"):
-		return &flaw{"is no name of an interface", want, "`ip link` lists them"}
+		return newFlaw("is no name of an interface", want, "`ip link` lists them")
 	case strings.Contains(v, ":"):
-		return &flaw{"is an alias", want, fmt.Sprintf("aliases are not needed: write %q", v[:strings.Index(v, ":")])}
+		return newFlaw("is an alias", want, fmt.Sprintf("aliases are not needed: write %q", v[:strings.Index(v, ":")]))
 	}
 	return nil
 }
@@ -204,7 +207,7 @@ func checkNodeAddress(v string) *flaw { return checkHostAddress(v, literal) }
 func checkHostAddress(v, want string) *flaw {
 	a, err := netip.ParseAddr(v)
 	if err != nil {
-		f := &flaw{"is no address", want, ""}
+		f := newFlaw("is no address", want, "")
 		if _, err := netip.ParsePrefix(v); err == nil {
 			f.what, f.hint = "has a prefix length", fmt.Sprintf("did you mean %q?", v[:strings.Index(v, "/")])
 		} else if _, err := netip.ParseAddrPort(v); err == nil {
@@ -216,17 +219,17 @@ func checkHostAddress(v, want string) *flaw {
 	}
 	switch {
 	case a.Is4In6():
-		return &flaw{"is an IPv4 address in IPv6 form", want, fmt.Sprintf("did you mean %q?", a.Unmap())}
+		return newFlaw("is an IPv4 address in IPv6 form", want, fmt.Sprintf("did you mean %q?", a.Unmap()))
 	case a.IsUnspecified():
-		return &flaw{"means any address", want, ""}
+		return newFlaw("means any address", want, "")
 	case a.IsMulticast():
-		return &flaw{"is a multicast group", want, ""}
+		return newFlaw("is a multicast group", want, "")
 	case a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return &flaw{"is the broadcast address", want, ""}
+		return newFlaw("is the broadcast address", want, "")
 	case a.Is6() && a.IsLinkLocalUnicast():
-		return &flaw{"is link-local", want, "a link-local address means nothing without its interface; give the interface one of fd00::/8"}
+		return newFlaw("is link-local", want, "a link-local address means nothing without its interface; give the interface one of fd00::/8")
 	case a.Zone() != "":
-		return &flaw{"has a zone", want, fmt.Sprintf("did you mean %q?", a.WithZone(""))}
+		return newFlaw("has a zone", want, fmt.Sprintf("did you mean %q?", a.WithZone("")))
 	}
 	return nil
 }
@@ -236,13 +239,13 @@ func checkMulticast(v string) *flaw {
 	a, err := netip.ParseAddr(v)
 	switch {
 	case err != nil:
-		return &flaw{"is no address", want, ""}
+		return newFlaw("is no address", want, "")
 	case !a.IsMulticast():
-		return &flaw{"is no multicast group", want, "leave multicast out to send to each node's own address"}
+		return newFlaw("is no multicast group", want, "leave multicast out to send to each node's own address")
 	case a.Zone() != "":
-		return &flaw{"has a zone", want, fmt.Sprintf("did you mean %q?", a.WithZone(""))}
+		return newFlaw("has a zone", want, fmt.Sprintf("did you mean %q?", a.WithZone("")))
 	case a.IsInterfaceLocalMulticast():
-		return &flaw{"never leaves the host", want, ""}
+		return newFlaw("never leaves the host", want, "")
 	}
 	return nil
 }
@@ -254,7 +257,7 @@ func checkVIP(v string) *flaw {
 	if err != nil {
 		address, bits, found := strings.Cut(v, "/")
 		if _, e := netip.ParseAddr(address); found && e == nil {
-			return &flaw{fmt.Sprintf("has no prefix length but %q", bits), "/1 to /32 for IPv4, /1 to /128 for IPv6", ""}
+			return newFlaw(fmt.Sprintf("has no prefix length but %q", bits), "/1 to /32 for IPv4, /1 to /128 for IPv6", "")
 		}
 		return checkHostAddress(v, want)
 	}
@@ -263,13 +266,13 @@ func checkVIP(v string) *flaw {
 	}
 	switch {
 	case p.Bits() == 0:
-		return &flaw{"has a prefix length of 0", "/1 to /32 for IPv4, /1 to /128 for IPv6", "leave it out for the address alone"}
+		return newFlaw("has a prefix length of 0", "/1 to /32 for IPv4, /1 to /128 for IPv6", "leave it out for the address alone")
 	case p.Addr().BitLen()-p.Bits() < 2:
 		return nil // one host, or a pair of which both are hosts (RFC 3021, RFC 6164)
 	case p.Masked().Addr() == p.Addr():
-		return &flaw{"is the network itself", "the address of a host in it", ""}
+		return newFlaw("is the network itself", "the address of a host in it", "")
 	case p.Addr().Is4() && broadcast(p) == p.Addr():
-		return &flaw{"is the network's broadcast address", "the address of a host in it", ""}
+		return newFlaw("is the network's broadcast address", "the address of a host in it", "")
 	}
 	return nil
 }
@@ -288,19 +291,19 @@ func checkURL(v string) *flaw {
 	u, err := url.Parse(v)
 	switch {
 	case err != nil:
-		return &flaw{"is no URL", want, ""}
+		return newFlaw("is no URL", want, "")
 	case u.Scheme != "http" && u.Scheme != "https":
-		f := &flaw{"is neither http nor https", want, ""}
+		f := newFlaw("is neither http nor https", want, "")
 		if !strings.Contains(v, "://") {
 			f.hint = fmt.Sprintf("did you mean %q?", "http://"+v)
 		}
 		return f
 	case u.Hostname() == "":
-		return &flaw{"names no host", want, ""}
+		return newFlaw("names no host", want, "")
 	case u.User != nil:
-		return &flaw{"holds a password", want, "this file is copied to all nodes; serve the page to the host itself without one"}
+		return &flaw{"holds a password", want, "this file is copied to all nodes; serve the page to the host itself without one", u.Redacted()}
 	case strings.ContainsAny(v, " \t"):
-		return &flaw{"has a space", want, ""}
+		return newFlaw("has a space", want, "")
 	}
 	return nil
 }
@@ -310,7 +313,7 @@ func checkUnit(v string) *flaw {
 	case v == "none":
 		return nil
 	case strings.ContainsAny(v, "/ \t") || !strings.HasSuffix(v, ".service") || v == ".service":
-		f := &flaw{"is no service unit", "a unit such as \"apache2.service\", or \"none\" to run it without systemd", ""}
+		f := newFlaw("is no service unit", "a unit such as \"apache2.service\", or \"none\" to run it without systemd", "")
 		if !strings.ContainsAny(v, "/ \t.") {
 			f.hint = fmt.Sprintf("did you mean %q?", v+".service")
 		}
@@ -325,12 +328,12 @@ func checkEnvironment(v string) *flaw {
 	if good {
 		return nil
 	}
-	return &flaw{"sets no variable", "\"NAME=value\"", ""}
+	return newFlaw("sets no variable", "\"NAME=value\"", "")
 }
 
 func checkWord(v string) *flaw {
 	if strings.ContainsAny(v, " \t\r\n") {
-		return &flaw{"has a space", "a value without white space", ""}
+		return newFlaw("has a space", "a value without white space", "")
 	}
 	return nil
 }
@@ -338,11 +341,11 @@ func checkWord(v string) *flaw {
 func checkDRBDName(v string) *flaw {
 	for _, c := range v {
 		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_.-", c)) {
-			return &flaw{"is no name of a DRBD resource", "letters, digits, \"_\", \".\" and \"-\", as in its .res file", ""}
+			return newFlaw("is no name of a DRBD resource", "letters, digits, \"_\", \".\" and \"-\", as in its .res file", "")
 		}
 	}
 	if v == "all" || strings.HasPrefix(v, "-") {
-		return &flaw{"means something else to drbdadm", "the name of one resource, as in its .res file", ""}
+		return newFlaw("means something else to drbdadm", "the name of one resource, as in its .res file", "")
 	}
 	return nil
 }
@@ -353,9 +356,9 @@ func checkDirectory(v string) *flaw {
 	}
 	switch {
 	case path.Clean(v) != v:
-		return &flaw{"is not in its shortest form", fmt.Sprintf("%q", path.Clean(v)), ""}
+		return newFlaw("is not in its shortest form", fmt.Sprintf("%q", path.Clean(v)), "")
 	case v == "/":
-		return &flaw{"is the root of the host", "a mount point of its own", ""}
+		return newFlaw("is the root of the host", "a mount point of its own", "")
 	}
 	return nil
 }

@@ -67,7 +67,9 @@ func (w *walker) section(spec *tableSpec, path, label, prefix string, raw map[st
 		k := &spec.keys[i]
 		v, found := raw[k.key]
 		if !found {
-			w.missing(s, k)
+			if !w.faulty[pathKey(path, k.key)] { // else it was misspelt, which has been told
+				w.missing(s, k)
+			}
 			continue
 		}
 		at := pathKey(path, k.key)
@@ -122,11 +124,16 @@ func (w *walker) unknown(s *section, key string) {
 	if !bareKey(key) {
 		shown = abbreviate(key)
 	}
-	hint := didYouMean(key, s.spec.names())
-	if home := homeOf(key, s.spec); home != "" && nearestIsPoor(key, s.spec) {
+	hint, want := didYouMean(key, s.spec.names()), wordList(s.spec.names(), "or")
+	if home := homeOf(key, s); home != "" && nearestIsPoor(key, s.spec) {
 		hint = home
+	} else if near := nearest(key, s.spec.names()); near != "" {
+		w.faulty[pathKey(s.path, near)] = true
 	}
-	w.onKey(path, s.where(shown)+": unknown key", wordList(s.spec.names(), "or"), hint)
+	if s.spec == &anyResourceSpec {
+		want = ""
+	}
+	w.onKey(path, s.where(shown)+": unknown key", want, hint)
 }
 
 // nearestIsPoor is false for a slip of one letter, which is likelier than a key in the wrong section.
@@ -136,10 +143,18 @@ func nearestIsPoor(key string, spec *tableSpec) bool {
 }
 
 // homeOf says in which other section a key is known, if it is in few.
-func homeOf(key string, here *tableSpec) string {
+func homeOf(key string, here *section) string {
+	switch {
+	case here.prefix != "" && key == "interval":
+		return "only monitor has an interval"
+	case here.prefix != "" && key == "command":
+		return "only a resource of type \"exec\" has commands"
+	case here.prefix != "":
+		return ""
+	}
 	var homes []string
 	for _, spec := range sections() {
-		if spec != here && spec.find(key) != nil {
+		if spec != here.spec && spec.find(key) != nil {
 			homes = append(homes, spec.label)
 		}
 	}
@@ -219,6 +234,9 @@ func (w *walker) text(where string, k *keySpec, path string, raw any) (any, bool
 	}
 	if k.check != nil && v != "" {
 		if f := k.check(v); f != nil {
+			if f.shown != "" {
+				v = f.shown
+			}
 			w.onValue(path, fmt.Sprintf("%s %s %s", where, abbreviate(v), f.what), f.want, f.hint)
 			return nil, false
 		}
@@ -304,7 +322,7 @@ func parseDuration(v string) (time.Duration, *flaw) {
 	tight := strings.ReplaceAll(strings.ToLower(v), " ", "")
 	number := strings.TrimRight(tight, "abcdefghijklmnopqrstuvwxyzµ")
 	unit := tight[len(number):]
-	f := &flaw{"is no duration", durationForm, ""}
+	f := newFlaw("is no duration", durationForm, "")
 	if _, err := strconv.ParseFloat(number, 64); err != nil {
 		return 0, f
 	}
@@ -343,7 +361,11 @@ func (w *walker) table(s *section, k *keySpec, path string, raw any) (any, bool)
 		want = fmt.Sprintf("a table such as %s = { %s = … }", k.key, k.table.keys[0].key)
 	}
 	if several(raw) {
-		hint = fmt.Sprintf("there is only one: write [%s], not [[%s]]", k.key, k.key)
+		header := k.key
+		if s.path != "" {
+			header = "group.resource." + k.key
+		}
+		hint = fmt.Sprintf("there is only one: write [%s], not [[%s]]", header, header)
 	}
 	w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describe(raw)), want, hint)
 	return nil, false
@@ -383,6 +405,7 @@ func (w *walker) tables(s *section, k *keySpec, path string, raw any) (any, bool
 		at := pathIndex(path, i)
 		if int64(i) >= k.max {
 			w.onKey(at, fmt.Sprintf("%s: one too many", sectionLabel(s, k)), fmt.Sprintf("at most %d", k.max), "")
+			w.faulty[path] = true
 			break
 		}
 		m, ok := e.(map[string]any)
@@ -407,7 +430,7 @@ func (w *walker) tables(s *section, k *keySpec, path string, raw any) (any, bool
 
 // elementLabel names an element as the operator does: by its name, else its type, else its number.
 func elementLabel(s *section, header string, i int, m map[string]any) string {
-	name := fmt.Sprintf("number %d", i+1)
+	name := fmt.Sprintf("#%d", i+1)
 	for _, key := range []string{"type", "name"} {
 		if v, ok := m[key].(string); ok && checkName(v) == nil {
 			name = v
