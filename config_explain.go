@@ -1,0 +1,136 @@
+// How long does what take, and why? Each timer with its value, where it comes from and what it does, for the operator who
+// tunes deadtime. The formulas are in timers.go, the defaults in config_schema.go and config_resource.go; this only words
+// them.
+
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// explainer writes a table of three columns: what, how long, and where from.
+type explainer struct {
+	b strings.Builder
+}
+
+func (e *explainer) head(format string, args ...any) { fmt.Fprintf(&e.b, format+"\n", args...) }
+
+func (e *explainer) row(what string, d time.Duration, why string) {
+	fmt.Fprintf(&e.b, "  %-36s %8s  %s\n", what, roundDuration(d), why)
+}
+
+// roundDuration drops digits that nobody reads: 62.5ms stays, 1.234567s becomes 1.235s.
+func roundDuration(d time.Duration) string {
+	switch {
+	case d >= time.Second:
+		d = d.Round(time.Millisecond)
+	case d >= time.Millisecond:
+		d = d.Round(10 * time.Microsecond)
+	}
+	return shortDuration(d)
+}
+
+func configExplain(c *Config) string {
+	e := &explainer{}
+	e.heartbeat(c)
+	e.takeover(c)
+	for i := range c.Groups {
+		e.b.WriteString("\n")
+		e.group(c, &c.Groups[i])
+	}
+	return e.b.String()
+}
+
+// from says whether a value is the schema's default. A file that writes the default itself is not told apart: it is in
+// force either way.
+func from(spec *tableSpec, key string, value Duration) string {
+	def := time.Duration((&section{spec: spec, values: map[string]any{}}).duration(key))
+	if def == value.D() {
+		return "default"
+	}
+	return fmt.Sprintf("from the file (default %s)", shortDuration(def))
+}
+
+func (e *explainer) heartbeat(c *Config) {
+	e.head("heartbeat")
+	e.row("interval", c.Heartbeat.Interval.D(), from(&heartbeatSpec, "interval", c.Heartbeat.Interval)+": each node sends on each link that often")
+	e.row("deadtime D", c.Heartbeat.Deadtime.D(), from(&heartbeatSpec, "deadtime", c.Heartbeat.Deadtime)+": a node not heard for so long is lost")
+	e.row("link warning", c.linkSilence(), "D: a link on which a node is not heard, while another carries it")
+	e.row("lease L", c.lease(), "D: one acknowledged heartbeat lets an owner run its groups for so long")
+	e.row("hold", holdFor(c.lease()), "1.25 L since a voter's last ack: 1.25 > 1.1 / 0.9, clocks may be off by 10 %")
+	e.row("raft tick", c.raftTick(), fmt.Sprintf("D / %d", ticksInDead))
+	e.row("leader's beat", c.leaderBeat(), fmt.Sprintf("%d ticks", beatTicks))
+	e.row("election, at least", c.electionMin(), fmt.Sprintf("%d ticks: 0.4 D", electionTicks))
+	e.row("election, at most", c.electionMax(), fmt.Sprintf("%d ticks: 0.8 D, so that a leader exists when deadtime ends", 2*electionTicks))
+	e.row("services stop after a lost lease", c.closeAfter(), fmt.Sprintf("max(%d L, %s); the address goes at once", closeLeases, shortDuration(closeMin)))
+}
+
+// takeover explains how long the loss of an owner lasts, which depends on who may decide.
+func (e *explainer) takeover(c *Config) {
+	e.head("\nfailover")
+	switch {
+	case len(c.Nodes) == 1:
+		e.head("  one node: nobody can take over")
+		return
+	case c.Cluster.TwoNode == "manual":
+		e.head("  two_node = \"manual\": the other node waits for `hactl confirm-dead NODE`; a clean goodbye needs no word.")
+		e.head("  Not protected: a death while nobody is there to confirm it.")
+	case c.Cluster.TwoNode == "ignore":
+		e.row("until the other node takes over", c.lease(), "D, then the time to start (below): silence is taken for death")
+		e.head("  Not protected: two nodes that cannot hear each other both run all groups.")
+	default:
+		e.row("until a group starts elsewhere", c.takeover(), "D + 0.25 L, then the time to start (below)")
+		e.row("a stopped or leaving owner", 0, "its own word is proof: no wait")
+	}
+	if len(c.Groups) > 0 {
+		e.row("stop of the daemon, at most", c.stopLongest(), "the longest group: groups stop side by side")
+	}
+}
+
+func (e *explainer) group(c *Config, g *GroupConfig) {
+	e.head("group %s", g.Name)
+	if g.MigrationThreshold == 0 {
+		e.head("  failures never move it: migration_threshold = 0")
+	} else {
+		e.head("  moves after %s of one resource on one node: migration_threshold", count(g.MigrationThreshold, "failure"))
+	}
+	if g.FailureTimeout == 0 {
+		e.head("  a failcount is never forgotten: failure_timeout = \"0s\"")
+	} else {
+		e.row("failure_timeout", g.FailureTimeout.D(), from(&groupSpec, "failure_timeout", g.FailureTimeout)+": a failcount is forgotten so long after the last failure")
+	}
+	for i := range g.Resources {
+		e.resource(&g.Resources[i])
+	}
+	e.row("start, at most", g.startSum(), "sum of its start timeouts")
+	e.row("stop, at most", g.stopSum(), "sum of its stop timeouts")
+	if len(c.Nodes) > 2 {
+		e.row("failover, at most", c.takeover()+g.startSum(), fmt.Sprintf("%s and its start; usually its start takes a small part of its timeouts", roundDuration(c.takeover())))
+	}
+}
+
+func (e *explainer) resource(r *ResourceConfig) {
+	spec := pickResource(map[string]any{"type": r.Type})
+	name := r.Name
+	if r.Name != r.Type {
+		name += " (" + r.Type + ")"
+	}
+	if len(name) > 18 {
+		e.head("  %s", name)
+		name = ""
+	}
+	op := func(op, key string, d Duration) {
+		e.row(fmt.Sprintf("%-18s %s", name, op+"."+key), d.D(), from(spec.find(op).table, key, d))
+		name = ""
+	}
+	op("start", "timeout", r.Start.Timeout)
+	op("stop", "timeout", r.Stop.Timeout)
+	op("monitor", "interval", r.Monitor.Interval)
+	op("monitor", "timeout", r.Monitor.Timeout)
+	if r.Type == "vip" {
+		e.row("                   probe_wait", r.ProbeWait.D(), from(spec, "probe_wait", r.ProbeWait)+": for an answer from another host")
+		e.row("                   probe_timeout", r.ProbeTimeout.D(), from(spec, "probe_timeout", r.ProbeTimeout)+": for another host to let go of it")
+	}
+}

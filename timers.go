@@ -1,0 +1,68 @@
+// Which time follows from which? The one place for the formulas that derive every timer from deadtime; the core, the
+// checks and `config explain` all ask here. No clock: only lengths of time.
+
+package main
+
+import "time"
+
+const (
+	ticksInDead   = 20 // raft ticks in a deadtime
+	electionTicks = 8  // a follower waits 8 to 16 ticks, 0.4 to 0.8 of deadtime, so a leader exists when deadtime ends
+	beatTicks     = 2  // a leader beats every 2 ticks: 4 beats fit into the shortest election timeout
+
+	// closeLeases and closeMin say how long an owner without a lease keeps its services, its address gone at once, before
+	// it stops them unasked. A hiccup at a deadtime of 30 ms must stop no web server.
+	closeLeases = 10
+	closeMin    = 3 * time.Second
+)
+
+// lease is L, for how long one granted heartbeat lets an owner run a group.
+func (c *Config) lease() time.Duration { return c.Heartbeat.Deadtime.D() }
+
+// holdFor is how long after its last ack a voter's word is still good for a lease of length l, seen from another clock:
+// 1.25 is more than 1.1 / 0.9, two clocks that are each off by a tenth.
+func holdFor(l time.Duration) time.Duration { return l + l/4 }
+
+func (c *Config) raftTick() time.Duration { return c.lease() / ticksInDead }
+
+// electionMin and electionMax bound raft's random election timeout.
+func (c *Config) electionMin() time.Duration { return electionTicks * c.raftTick() }
+func (c *Config) electionMax() time.Duration { return 2 * electionTicks * c.raftTick() }
+
+func (c *Config) leaderBeat() time.Duration { return beatTicks * c.raftTick() }
+
+// linkSilence is when a link is called dead, while others still carry heartbeats.
+func (c *Config) linkSilence() time.Duration { return c.lease() }
+
+// closeAfter is how long an owner without a lease waits before it stops its services.
+func (c *Config) closeAfter() time.Duration { return max(closeLeases*c.lease(), closeMin) }
+
+// takeover is the usual time from the death of an owner until its group is started elsewhere: the silence, and what is
+// left of the hold by then.
+func (c *Config) takeover() time.Duration { return holdFor(c.lease()) }
+
+// startSum and stopSum bound how long a group takes: its resources start and stop one after the other.
+func (g *GroupConfig) startSum() time.Duration {
+	var sum time.Duration
+	for i := range g.Resources {
+		sum += g.Resources[i].Start.Timeout.D()
+	}
+	return sum
+}
+
+func (g *GroupConfig) stopSum() time.Duration {
+	var sum time.Duration
+	for i := range g.Resources {
+		sum += g.Resources[i].Stop.Timeout.D()
+	}
+	return sum
+}
+
+// stopLongest bounds a stop of the daemon that hands everything over: groups stop side by side.
+func (c *Config) stopLongest() time.Duration {
+	var longest time.Duration
+	for i := range c.Groups {
+		longest = max(longest, c.Groups[i].stopSum())
+	}
+	return longest
+}
