@@ -93,6 +93,10 @@ type noticed struct {
 // store keeps what must survive. Save is asynchronous and in order; a saved event follows each batch.
 type store interface {
 	Save(w write)
+	// Replace puts a new folder in the place of the old one at once: this member, and a forged snapshot or nothing.
+	// The old one is kept under a name that begins with why. A saved event follows. Failing writes before it are
+	// given up.
+	Replace(why string, m member, w write)
 }
 
 // write is one batch that becomes durable as a whole, in this order. Done is handed back in the saved event.
