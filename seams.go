@@ -25,7 +25,8 @@ const (
 	kindAck       messageKind = 2
 	kindRaft      messageKind = 3
 	kindHold      messageKind = 4
-	kindHello     messageKind = 5 // answers a session that is not confirmed yet: carries nothing but the echo
+	kindHello     messageKind = 5 // answers a session that is not confirmed yet; nothing in it for the node but the echo
+	kindStream    messageKind = 6 // opens a stream; never delivered
 )
 
 // received is a message that opened, was no replay, and (heartbeats apart) came from a confirmed session.
