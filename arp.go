@@ -49,12 +49,6 @@ const (
 	offsetNDTarget   = offsetND + 8
 )
 
-var (
-	macBroadcast = mac{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-	macAllNodes  = mac{0x33, 0x33, 0, 0, 0, 1}
-	allNodes     = netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 15: 1})
-)
-
 // probeFrame asks whether anybody has the address, without claiming it: no receiver learns anything from it.
 func probeFrame(from mac, target netip.Addr) []byte {
 	if target.Is4() {
@@ -91,12 +85,14 @@ func announceFrames(from mac, a netip.Addr, router bool) [][]byte {
 	nd[ndLen] = ndOptTargetMAC
 	nd[ndLen+1] = 1 // in units of 8 bytes
 	copy(nd[ndLen+2:], from[:])
-	return [][]byte{icmpv6Frame(macAllNodes, from, a, allNodes, nd)}
+	allNodes := netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 15: 1})
+	return [][]byte{icmpv6Frame(mac{0x33, 0x33, 0, 0, 0, 1}, from, a, allNodes, nd)}
 }
 
 func arpFrame(op uint16, from mac, sender netip.Addr, to mac, target netip.Addr) []byte {
 	f := make([]byte, etherLen+arpLen)
-	copy(f, macBroadcast[:])
+	broadcast := mac{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	copy(f, broadcast[:])
 	copy(f[6:], from[:])
 	binary.BigEndian.PutUint16(f[12:], etherTypeARP)
 	p := f[etherLen:]

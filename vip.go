@@ -200,7 +200,7 @@ func (v *vip) put() error {
 			return nil
 		}
 		if err := addAddress(h, s.link.Index, v.prefix); err != nil {
-			return fmt.Errorf("add %s to %s: %w", v.prefix, v.iface, hint4add(err))
+			return fmt.Errorf("add %s to %s: %w", v.prefix, v.iface, explainAdd(err))
 		}
 		if s, err = look(h, v.iface, ip); err != nil {
 			return err
@@ -212,7 +212,7 @@ func (v *vip) put() error {
 	})
 }
 
-func hint4add(err error) error {
+func explainAdd(err error) error {
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("%w (needs CAP_NET_ADMIN)", err)
 	}

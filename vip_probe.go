@@ -95,7 +95,7 @@ func (v *vip) own(m mac) (own bool, err error) {
 	return own, err
 }
 
-// claims follows who else claims the address, until ctx ends or the interface goes.
+// claims follows who claims the address, this host's other ports included, until ctx ends or the interface goes.
 func (v *vip) claims(ctx context.Context, got func(mac)) error {
 	s, err := v.look()
 	if err != nil {
@@ -114,7 +114,7 @@ func (v *vip) claims(ctx context.Context, got func(mac)) error {
 	}
 	defer p.close()
 	return p.listen(ctx, time.Time{}, func(c claim) bool {
-		if own, err := v.own(c.MAC); c.Addr == v.prefix.Addr() && err == nil && !own {
+		if c.Addr == v.prefix.Addr() {
 			got(c.MAC)
 		}
 		return ctx.Err() == nil

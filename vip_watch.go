@@ -24,7 +24,9 @@ func (v *vip) Watch(ctx context.Context, changed func(reason string)) {
 	if ctx.Err() != nil {
 		return
 	}
-	v.adopt(changed)
+	if reason := v.adopt(); reason != "" {
+		changed(reason)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() { v.watchDisputes(ctx, changed) })
 	wg.Go(func() { v.repeatSlowly(ctx) })
@@ -40,21 +42,21 @@ func (v *vip) Watch(ctx context.Context, changed func(reason string)) {
 	wg.Wait()
 }
 
-func (v *vip) adopt(changed func(string)) {
+func (v *vip) adopt() (missing string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.active || v.suspended {
-		return
+		return ""
 	}
 	s, err := v.look()
 	switch {
 	case err != nil:
-		changed(err.Error())
+		return err.Error()
 	case !s.present():
-		changed("address is not there")
-	default:
-		v.activate()
+		return "address is not there"
 	}
+	v.activate()
+	return ""
 }
 
 // vipWatch remembers what was reported.
@@ -115,16 +117,12 @@ func (v *vip) repeatSlowly(ctx context.Context) {
 // watchDisputes reports other hosts that claim the address, and answers them with an announcement, so that the
 // neighbours go on sending here.
 func (v *vip) watchDisputes(ctx context.Context, changed func(string)) {
-	last := map[mac]instant{}
-	const most = 64 // hosts remembered: a flood of invented ones must not fill the memory
+	quiet := disputes{}
 	for warned := false; ctx.Err() == nil; {
 		err := v.claims(ctx, func(who mac) {
-			now := boottime()
-			if at, seen := last[who]; seen && now.sub(at) < disputeQuiet || !seen && len(last) >= most {
-				return
+			if quiet.due(who, boottime()) {
+				v.dispute(who, changed)
 			}
-			last[who] = now
-			v.dispute(who, changed)
 		})
 		if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENETDOWN) && !warned && ctx.Err() == nil {
 			warned = true
@@ -137,7 +135,34 @@ func (v *vip) watchDisputes(ctx context.Context, changed func(string)) {
 	}
 }
 
+// disputes are the hosts that claimed the address, and when that was last told.
+type disputes map[mac]instant
+
+// disputesMax bounds the hosts that are remembered: a flood of invented ones must fill neither memory nor log.
+const disputesMax = 64
+
+func (d disputes) due(who mac, now instant) bool {
+	if at, seen := d[who]; seen && now.sub(at) < disputeQuiet {
+		return false
+	}
+	if len(d) >= disputesMax {
+		for m, at := range d {
+			if now.sub(at) >= disputeQuiet {
+				delete(d, m)
+			}
+		}
+		if len(d) >= disputesMax {
+			return false
+		}
+	}
+	d[who] = now
+	return true
+}
+
 func (v *vip) dispute(who mac, changed func(string)) {
+	if own, err := v.own(who); err != nil || own {
+		return
+	}
 	v.mu.Lock()
 	ours := v.active && !v.suspended
 	if ours {
