@@ -103,7 +103,7 @@ func (s *drbdStatus) warnings() []string {
 		switch {
 		case p.Connection == connConnected:
 		case p.Connection == connStandAlone:
-			w = append(w, fmt.Sprintf("StandAlone: not replicated to %s until somebody connects it (drbdadm connect %s; after a split brain "+
+			w = append(w, fmt.Sprintf("not replicated to %s until somebody connects it (drbdadm connect %s; after a split brain "+
 				"first choose whose changes to drop)", p.label(), s.Name))
 		case p.Connection.passing():
 			w = append(w, "not replicated: "+p.label()+" is not connected")

@@ -201,6 +201,7 @@ const (
 	sourceFile                 // an image, mounted through a loop device
 	sourceDirectory            // a bind mount
 	sourceName                 // no local device: tmpfs, nfs
+	sourceLost                 // a device that is not there any more
 )
 
 // tags are the ways to name a device by what is on it.
@@ -273,6 +274,8 @@ func (s *mountSource) isMountedAs(m *mountEntry, sys string) bool {
 	case sourceDirectory:
 		var st unix.Stat_t
 		return m.device() == s.dev && unix.Stat(m.Dir, &st) == nil && st.Dev == s.dev && st.Ino == s.ino
+	case sourceLost:
+		return m.Source == s.spec || strings.HasPrefix(m.Source, "/dev/") && blockNumber(m.Source) == 0
 	}
 	return m.Source == s.spec
 }
@@ -306,13 +309,17 @@ func (u mountUser) String() string { return fmt.Sprintf("%s (pid %d)", u.Name, u
 // mountUsers finds the processes that hold this very mount, or a copy of it that the kernel unmounts along with it in
 // another mount namespace. Another mount of the same device is not this one. proc is /proc.
 func mountUsers(proc string, m *mountEntry) ([]mountUser, error) {
-	self, err := os.Readlink(filepath.Join(proc, "self/ns/mnt"))
-	if err != nil {
-		return nil, fmt.Errorf("read own mount namespace: %w", err)
-	}
 	pids, err := processes(proc)
 	if err != nil {
 		return nil, err
+	}
+	return mountUsersAmong(proc, m, pids)
+}
+
+func mountUsersAmong(proc string, m *mountEntry, pids []int) ([]mountUser, error) {
+	self, err := os.Readlink(filepath.Join(proc, "self/ns/mnt"))
+	if err != nil {
+		return nil, fmt.Errorf("read own mount namespace: %w", err)
 	}
 	ids := map[string]map[int]bool{self: {m.ID: true}} // by mount namespace
 	var users []mountUser
@@ -497,17 +504,18 @@ func deviceHolders(proc, sys string, major, minor uint32) []string {
 	return unique(holders)
 }
 
-// blockNumberAt follows a link of /proc only if it leads to a device: nothing else is touched.
+// blockNumberAt is the device that a descriptor in /proc leads to; 0: it leads to none. It takes what the kernel
+// remembers, so a dead network file system does not hold it up.
 func blockNumberAt(link string) uint64 {
 	to, err := os.Readlink(link)
-	if err != nil || !strings.HasPrefix(to, "/dev/") {
+	if err != nil || !strings.HasPrefix(to, "/") {
 		return 0
 	}
-	var st unix.Stat_t
-	if unix.Stat(link, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
+	var st unix.Statx_t
+	if unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK {
 		return 0
 	}
-	return st.Rdev
+	return unix.Mkdev(st.Rdev_major, st.Rdev_minor)
 }
 
 func mountsOf(proc string, pid int, dev uint64) []string {
