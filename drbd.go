@@ -1,3 +1,540 @@
+// How is a DRBD resource promoted, demoted and looked at? Through drbdadm and drbdsetup, 8.4 and 9. It never forces:
+// data that is Inconsistent or Outdated is not promoted here, and what DRBD refuses is passed on in words.
+
 package main
 
-func newDRBD(c ResourceConfig, env resourceEnv) (resource, error) { panic("to be written") }
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	drbdPoll = 100 * time.Millisecond // between two looks at something that passes in a moment
+	// drbdMeet is how long a resource that was just brought up waits for its peer before it is promoted alone: with
+	// fencing off, DRBD calls even old data UpToDate until it has met the peer that has newer.
+	drbdMeet = 5 * time.Second
+	// drbdPatience is how long a start tries again while the peer is still Primary. Each try makes DRBD ping the peer,
+	// so that a dead one is noticed after ping-timeout (0.5 s by default) instead of ping-int (10 s).
+	drbdPatience = 2 * time.Second
+	// drbdFenceTime is what a fencing handler is given before frozen I/O counts as a failure.
+	drbdFenceTime = 60 * time.Second
+)
+
+// commandRunner runs a program to its end and returns its stdout; the error carries stderr and the exit status.
+type commandRunner func(ctx context.Context, name string, args ...string) (stdout string, err error)
+
+type drbd struct {
+	name   string // of DRBD's resource
+	log    *slog.Logger
+	run    commandRunner
+	stream lineStreamer
+	look   func(name string) (string, error) // exec.LookPath
+	proc   string                            // /proc
+	sys    string                            // /sys
+
+	meet, patience, fenceTime time.Duration
+
+	mu          sync.Mutex
+	frozenSince time.Time // of frozen I/O while a fencing handler runs; zero: not frozen
+	splitBrain  bool      // the watcher saw DRBD call its handler, and no good connection since
+}
+
+func newDRBD(c ResourceConfig, env resourceEnv) (resource, error) {
+	if c.Resource == "" {
+		return nil, fmt.Errorf("resource %s: which resource of DRBD? set resource = \"r0\"", c.Name)
+	}
+	log := env.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &drbd{name: c.Resource, log: log, run: runToEnd, stream: streamLines, look: exec.LookPath,
+		proc: "/proc", sys: "/sys", meet: drbdMeet, patience: drbdPatience, fenceTime: drbdFenceTime}, nil
+}
+
+// loaded says whether the kernel module is there; without it nothing can be Primary.
+func (d *drbd) loaded() bool {
+	for _, path := range []string{d.proc + "/drbd", d.sys + "/module/drbd"} {
+		if _, err := os.Stat(path); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// read is the resource as the kernel has it now; nil: it is not set up. JSON is asked for first (9), then events,
+// which 8.4 has too.
+func (d *drbd) read(ctx context.Context) (*drbdStatus, error) {
+	if !d.loaded() {
+		return nil, nil
+	}
+	var list []drbdStatus
+	old := d.version84()
+	if !old {
+		out, err := d.run(ctx, "drbdsetup", "status", "--json")
+		if err == nil {
+			list, err = parseDRBDJSON(out)
+		} else if strings.Contains(tailOf(err), "unrecognized option") {
+			old = true
+		}
+		if err != nil && !old {
+			return nil, fmt.Errorf("read state of %s: %w", d.name, err)
+		}
+	}
+	if old {
+		out, err := d.run(ctx, "drbdsetup", "events2", "--now", "--statistics")
+		if err != nil {
+			return d.readWords(ctx, err)
+		}
+		if list, err = parseDRBDEvents(out); err != nil {
+			return nil, fmt.Errorf("read state of %s: %w", d.name, err)
+		}
+	}
+	for i := range list {
+		if list[i].Name == d.name {
+			d.fillProgress(&list[i])
+			return &list[i], nil
+		}
+	}
+	return nil, nil
+}
+
+// version84 reads the version without a fork. In doubt it is 9, which the refusal of --json corrects.
+func (d *drbd) version84() bool {
+	for _, path := range []string{d.sys + "/module/drbd/version", d.proc + "/drbd"} {
+		b, err := os.ReadFile(path)
+		if err == nil {
+			return strings.HasPrefix(strings.TrimPrefix(string(b), "version: "), "8.")
+		}
+	}
+	return false
+}
+
+// readWords is the way for tools so old that they have no events2.
+func (d *drbd) readWords(ctx context.Context, cause error) (*drbdStatus, error) {
+	var out [3]string
+	for i, command := range []string{"role", "cstate", "dstate"} {
+		var err error
+		if out[i], err = d.run(ctx, "drbdadm", command, d.name); err != nil {
+			if t := tailOf(err); i == 0 && (strings.Contains(t, "unknown minor") || strings.Contains(t, "No such resource")) {
+				return nil, nil
+			}
+			return nil, fmt.Errorf("read state of %s: %w", d.name, errors.Join(cause, err))
+		}
+	}
+	s, err := parseDRBDWords(d.name, out[0], out[1], out[2])
+	if err != nil {
+		return nil, fmt.Errorf("read state of %s: %w", d.name, err)
+	}
+	return &s, nil
+}
+
+// fillProgress takes the percentages of 8.4 from /proc/drbd: events2 has none, and what is out of sync says little of
+// a sync of only a part, and nothing of a verify.
+func (d *drbd) fillProgress(s *drbdStatus) {
+	if len(s.Peers) != 1 {
+		return
+	}
+	b, err := os.ReadFile(d.proc + "/drbd")
+	if err != nil {
+		return
+	}
+	p, err := parseProcDRBD(string(b))
+	if err != nil {
+		return
+	}
+	for i := range s.Peers[0].Volumes {
+		v := &s.Peers[0].Volumes[i]
+		m := p.minor(s.volumeOrZero(v.Number).Minor)
+		if m != nil && m.Done >= 0 && v.Replication == m.Replication {
+			v.Done = m.Done
+		}
+	}
+}
+
+func (d *drbd) Monitor(ctx context.Context) (condition, error) {
+	s, err := d.read(ctx)
+	if err != nil {
+		return conditionUnknown, err
+	}
+	if s == nil {
+		return conditionStopped, nil
+	}
+	c, frozen, err := s.health()
+	if err != nil {
+		return c, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case !frozen:
+		d.frozenSince = time.Time{}
+	case d.frozenSince.IsZero():
+		d.frozenSince = time.Now()
+	case time.Since(d.frozenSince) > d.fenceTime:
+		return conditionFailed, fmt.Errorf("I/O of %s has been frozen for %s, since DRBD's fencing handler has not confirmed that the peer is out: "+
+			"see dmesg; if the peer is surely dead: drbdadm resume-io %s", d.name, time.Since(d.frozenSince).Round(time.Second), d.name)
+	}
+	return c, nil
+}
+
+// Status is one line for `hactl status`.
+func (d *drbd) Status(ctx context.Context) (string, error) {
+	s, err := d.read(ctx)
+	if err != nil {
+		return "", err
+	}
+	if s == nil {
+		return "down", nil
+	}
+	line := s.summary()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.splitBrain {
+		line += "; split brain: both sides have changes that the other has not"
+	}
+	return line, nil
+}
+
+func (d *drbd) Start(ctx context.Context, _ startHint) error {
+	s, err := d.read(ctx)
+	if err != nil {
+		return err
+	}
+	fresh := s == nil || len(s.Volumes) == 0
+	if fresh {
+		if err := d.up(ctx); err != nil {
+			return err
+		}
+	}
+	if s, err = d.settled(ctx, fresh); err != nil {
+		return err
+	}
+	if s.Role == drbdPrimary {
+		if c, _, err := s.health(); c != conditionRunning {
+			return fmt.Errorf("%s is Primary already but not well: %w", d.name, err)
+		}
+		return nil
+	}
+	if p, why := s.promotable(); p != mayPromote {
+		err := fmt.Errorf("not promoted: %s", why)
+		if p == mustNotPromote {
+			return fmt.Errorf("%w: %w", errHopeless, err)
+		}
+		return err
+	}
+	return d.promote(ctx, s)
+}
+
+// up sets the resource up in the kernel: disk and connection, still Secondary.
+func (d *drbd) up(ctx context.Context) error {
+	_, err := d.run(ctx, "drbdadm", "up", d.name)
+	if err == nil {
+		return nil
+	}
+	if err := d.known(err); err != nil {
+		return err
+	}
+	return d.refused(ctx, "up", err)
+}
+
+// known turns refusals that no repetition mends into words.
+func (d *drbd) known(err error) error {
+	switch t := tailOf(err); {
+	case strings.Contains(t, "not defined in your config"), strings.Contains(t, "no resources defined"):
+		return fmt.Errorf("%w: %s is not in DRBD's configuration on this host: put %s.res into /etc/drbd.d and see drbdadm dump %s",
+			errHopeless, d.name, d.name, d.name)
+	case strings.Contains(t, "No valid meta data found"):
+		return fmt.Errorf("%w: the disk of %s has no DRBD meta data: is it the right disk? A new one gets it by drbdadm create-md %s",
+			errHopeless, d.name, d.name)
+	}
+	return nil
+}
+
+// settled waits until the disks are attached and, after an up, until the peer was met or has had its time.
+func (d *drbd) settled(ctx context.Context, fresh bool) (*drbdStatus, error) {
+	meet := time.Now().Add(d.meet)
+	for {
+		s, err := d.read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if s == nil {
+			return nil, fmt.Errorf("%s is not there after drbdadm up: see dmesg", d.name)
+		}
+		p, _ := s.promotable()
+		alone := fresh && !s.met() && time.Now().Before(meet)
+		if p != notYetPromote && !alone {
+			return s, nil
+		}
+		if !pause(ctx, drbdPoll) {
+			return nil, fmt.Errorf("%s did not get ready in time (%s): %w", d.name, s.summary(), ctx.Err())
+		}
+	}
+}
+
+// met says that each peer is connected with a known disk state, or will not come by itself.
+func (s *drbdStatus) met() bool {
+	for i := range s.Peers {
+		p := &s.Peers[i]
+		if p.Connection.passing() {
+			return false
+		}
+		for _, v := range p.Volumes {
+			if p.Connection == connConnected && (v.PeerDisk == diskDUnknown || v.PeerDisk == diskNegotiating || v.Replication.starting()) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (d *drbd) promote(ctx context.Context, s *drbdStatus) error {
+	until := time.Now().Add(d.patience)
+	for {
+		p := s.primaryPeer()
+		if p != nil && d.allowsTwo(ctx) {
+			return fmt.Errorf("%w: %s is still Primary on %s (and allow-two-primaries is set, so DRBD would not stop a second one)", errWaiting, d.name, p.label())
+		}
+		_, err := d.run(ctx, "drbdadm", "primary", d.name)
+		if err == nil {
+			break
+		}
+		if err := d.known(err); err != nil {
+			return err
+		}
+		switch code := drbdCode(err); code {
+		case codeNoData:
+			return fmt.Errorf("%w: %w", errHopeless, d.refused(ctx, "primary", err))
+		case codeTwoPrimaries, codePeerPrimary, codeTransient, codeConcurrent:
+			if time.Now().After(until) || !pause(ctx, drbdPoll) {
+				return fmt.Errorf("%w: %s is still Primary on the peer: %w", errWaiting, d.name, d.refused(context.WithoutCancel(ctx), "primary", err))
+			}
+		default:
+			return d.refused(ctx, "primary", err)
+		}
+		if s, err = d.read(ctx); err != nil {
+			return err
+		}
+		if s == nil {
+			return fmt.Errorf("%s was taken down by somebody while it was promoted", d.name)
+		}
+		if p, why := s.promotable(); p == mustNotPromote {
+			return fmt.Errorf("%w: not promoted: %s", errHopeless, why)
+		}
+	}
+	s, err := d.read(ctx)
+	if err != nil {
+		return err
+	}
+	if s == nil || s.Role != drbdPrimary {
+		return fmt.Errorf("drbdadm primary %s said nothing, but it is not Primary: see dmesg", d.name)
+	}
+	return nil
+}
+
+// allowsTwo reads whether DRBD itself would let a second Primary be. In doubt it would.
+func (d *drbd) allowsTwo(ctx context.Context) bool {
+	out, err := d.run(ctx, "drbdsetup", "show", d.name)
+	if err != nil {
+		return true
+	}
+	for _, line := range strings.Split(out, "\n") {
+		f := strings.Fields(line)
+		if len(f) > 0 && strings.TrimSuffix(f[0], ";") == "allow-two-primaries" && !(len(f) > 1 && strings.HasPrefix(f[1], "no")) {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *drbd) Stop(ctx context.Context) error {
+	for {
+		s, err := d.read(ctx)
+		if err != nil {
+			return err
+		}
+		if s == nil || s.Role == drbdSecondary {
+			return nil
+		}
+		_, err = d.run(ctx, "drbdadm", "secondary", d.name)
+		if err == nil {
+			if s, err = d.read(ctx); err != nil {
+				return err
+			}
+			if s != nil && s.Role != drbdSecondary {
+				return fmt.Errorf("drbdadm secondary %s said nothing, but its role is %s: see dmesg", d.name, s.Role)
+			}
+			return nil
+		}
+		switch drbdCode(err) {
+		case codeInUse:
+			if !pause(ctx, drbdPoll) {
+				return fmt.Errorf("%s stays Primary: it is held open by %s", d.name, strings.Join(d.holders(s), ", "))
+			}
+		case codeTransient, codeConcurrent:
+			if !pause(ctx, drbdPoll) {
+				return d.refused(context.WithoutCancel(ctx), "secondary", err)
+			}
+		default:
+			return d.refused(ctx, "secondary", err)
+		}
+	}
+}
+
+// holders names who has the devices of a resource open.
+func (d *drbd) holders(s *drbdStatus) []string {
+	var all []string
+	for _, v := range s.Volumes {
+		if v.Minor >= 0 {
+			all = append(all, deviceHolders(d.proc, d.sys, drbdMajor, uint32(v.Minor))...)
+		}
+	}
+	if len(all) == 0 {
+		return []string{"something in the kernel or in another PID namespace (see lsof and /proc/mounts of containers)"}
+	}
+	return all
+}
+
+// Fit says before a start whether this host could run it: tools, module, configuration, and data that is not stale.
+func (d *drbd) Fit(ctx context.Context) error {
+	for _, tool := range []string{"drbdadm", "drbdsetup"} {
+		if _, err := d.look(tool); err != nil {
+			return fmt.Errorf("%s is not installed on this host: install drbd-utils", tool)
+		}
+	}
+	if !d.loaded() {
+		if _, err := d.run(ctx, "modprobe", "-n", "-q", "drbd"); err != nil {
+			return fmt.Errorf("this kernel has no drbd module: install it for this kernel, then modprobe drbd")
+		}
+	}
+	if _, err := d.run(ctx, "drbdadm", "dump", d.name); err != nil {
+		if known := d.known(err); known != nil {
+			return known
+		}
+		return fmt.Errorf("drbdadm cannot read its configuration: %w", err)
+	}
+	s, err := d.read(ctx)
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		return d.fitDown(ctx)
+	}
+	if s.Role == drbdPrimary {
+		return nil
+	}
+	switch p, why := s.promotable(); p {
+	case mayPromote, notYetPromote, nothingPromote:
+		return nil
+	default:
+		return errors.New(why)
+	}
+}
+
+// fitDown asks the meta data on the disk, which drbdadm dstate reads while the resource is down.
+func (d *drbd) fitDown(ctx context.Context) error {
+	out, err := d.run(ctx, "drbdadm", "dstate", d.name)
+	if err != nil {
+		return d.known(err) // anything else is found out, and said, by the start
+	}
+	pairs, err := parseDRBDPairs(out)
+	if err != nil {
+		return nil
+	}
+	s := drbdStatus{Name: d.name}
+	for i, p := range pairs {
+		s.Volumes = append(s.Volumes, drbdVolume{Number: i, Minor: -1, Disk: drbdDisk(p[0])})
+	}
+	for _, v := range s.Volumes {
+		if v.Disk == diskInconsistent || v.Disk == diskOutdated {
+			_, why := s.promotable()
+			return errors.New(why)
+		}
+	}
+	return nil
+}
+
+// DRBD's reasons to refuse a change of state (drbd.h, enum drbd_state_rv).
+const (
+	codeTwoPrimaries = -1
+	codeNoData       = -2
+	codeInUse        = -12
+	codeTransient    = -18
+	codeConcurrent   = -19
+	codePeerPrimary  = -20
+)
+
+// drbdCode finds the reason in what a tool printed; 0: there is none.
+func drbdCode(err error) int {
+	m := regexp.MustCompile(`State change failed: \((-\d+)\)`).FindStringSubmatch(tailOf(err))
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[1])
+	return n
+}
+
+// refused says in one sentence what DRBD refused, why, and in what state.
+func (d *drbd) refused(ctx context.Context, command string, err error) error {
+	text := refusalText(tailOf(err))
+	state := "down"
+	if s, readErr := d.read(ctx); readErr != nil {
+		state = "state could not be read"
+	} else if s != nil {
+		state = s.summary()
+	}
+	var exit interface{ ExitCode() int }
+	if errors.As(err, &exit) && text != "" && exit.ExitCode() > 0 {
+		return fmt.Errorf("drbdadm %s %s: %s (exit %d; %s)", command, d.name, text, exit.ExitCode(), state)
+	}
+	return fmt.Errorf("drbdadm %s %s: %w (%s)", command, d.name, err, state)
+}
+
+// refusalText joins the lines that say something: not the echo of the command that drbdadm ends with.
+func refusalText(tail string) string {
+	var keep []string
+	for _, line := range strings.Split(tail, "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "Command '") || strings.HasPrefix(line, "additional info from kernel") {
+			continue
+		}
+		if _, rest, ok := strings.Cut(line, ": State change failed: "); ok {
+			_, rest, _ = strings.Cut(rest, ") ")
+			line = rest
+		} else if _, rest, ok := strings.Cut(line, ": Failure: "); ok {
+			_, rest, _ = strings.Cut(rest, ") ")
+			line = rest
+		}
+		keep = append(keep, line)
+	}
+	return strings.Join(keep, "; ")
+}
+
+func tailOf(err error) string {
+	var o *outputError
+	if errors.As(err, &o) {
+		return o.tail
+	}
+	return ""
+}
+
+// pause waits a moment; false: ctx is over.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
