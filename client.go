@@ -34,8 +34,9 @@ type client struct {
 	http *http.Client
 }
 
-func newClient(c *cli.Context) *client {
-	path := c.String("socket")
+func newClient(c *cli.Context) *client { return clientAt(c.String("socket")) }
+
+func clientAt(path string) *client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}

@@ -18,7 +18,7 @@ func confirmDeadCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "confirm-dead",
 		Category:  categoryGone,
-		Usage:     "vouch that a lost node is off, so that others take its groups",
+		Usage:     "vouch that a node is off, so others take over",
 		ArgsUsage: "NODE",
 		UsageText: "hactl confirm-dead NODE [--yes]",
 		Description: `Look first: the node must be off, or cut from the network and from shared storage. If it still
@@ -37,7 +37,7 @@ func quorumCommand() *cli.Command {
 	return &cli.Command{
 		Name:     "quorum",
 		Category: categoryGone,
-		Usage:    "let the nodes that are left go on without a majority",
+		Usage:    "go on without a majority of the voters",
 		Subcommands: []*cli.Command{{
 			Name:      "force",
 			Usage:     "make this node the only voter and go on from what it knows",

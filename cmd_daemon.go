@@ -20,13 +20,14 @@ func daemonCommand() *cli.Command {
 		Usage:     "run the daemon; systemctl start ha does it for you",
 		UsageText: "hactl daemon [FLAGS]",
 		Description: `Runs in the foreground until SIGTERM, then hands its groups over. A restart, a crash or a kill -9
-stops no resource: the next daemon adopts what runs.`,
+stops no resource: the next daemon adopts what runs. Its control socket is ha.sock in --run-dir
+unless --socket says otherwise. The log format "auto" is journal under systemd, else text.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "node", Usage: "be the node of this `NAME`, not the one whose address this host has"},
-			&cli.StringFlag{Name: "state-dir", Value: defaultStateDir, Usage: "keep the cluster's state in `FOLDER`"},
-			&cli.StringFlag{Name: "run-dir", Value: defaultRunDir, Usage: "keep what a reboot may empty in `FOLDER`"},
+			&cli.StringFlag{Name: "state-dir", Value: defaultStateDir, Usage: "keep the cluster's state in this `FOLDER`"},
+			&cli.StringFlag{Name: "run-dir", Value: defaultRunDir, Usage: "keep what a reboot may empty in this `FOLDER`"},
 			&cli.BoolFlag{Name: "bootstrap", Usage: "found the cluster although not all voters are there; once, on one node"},
-			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "`FORMAT`: " + strings.Join(logFormats(), ", ") + " (auto: journal under systemd, else text)"},
+			&cli.StringFlag{Name: "log-format", Value: "auto", Usage: "log in this `FORMAT`: " + strings.Join(logFormats(), ", ")},
 		},
 		Action: func(c *cli.Context) error {
 			o, err := daemonOptionsOf(c)

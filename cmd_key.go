@@ -20,9 +20,9 @@ func keygenCommand() *cli.Command {
 		Description: `Writes a new random key, mode 0600; copy the file to every node. It never replaces a file.
 
 To roll the key without an outage:
-  1. hactl keygen --add /etc/ha.key     on one node: a second key, which all accept once they have it
-  2. copy the file to every node; hactl check shows which key each seals with
-  3. hactl keygen --drop /etc/ha.key    when all seal with the new one; copy it again`,
+  1. hactl keygen --add /etc/ha.key    on one node: adds a second key
+  2. copy the file to every node: hactl check shows which key each seals with
+  3. hactl keygen --drop /etc/ha.key   when all seal with the new; copy again`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "add", Usage: "put a new key beside the one in FILE"},
 			&cli.BoolFlag{Name: "drop", Usage: "remove the older of the two keys in FILE"},

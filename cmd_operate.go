@@ -24,7 +24,7 @@ a ban: if NODE dies the group fails over, and the pin waits for NODE.
 
 Examples
   hactl move web bob              until hactl unmove web
-  hactl move web bob --for 30m    for the half hour in which alice gets new memory`,
+  hactl move web bob --for 30m    while alice gets new memory`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "for", Usage: "lift the pin after this `TIME`, such as 30m or 1h30m"},
 			noWaitFlag(),

@@ -21,7 +21,7 @@ func statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "status",
 		Category:  categoryLook,
-		Usage:     "is my service up, where, is its data safe, what needs me",
+		Usage:     "is my service up, where, and what needs me",
 		UsageText: "hactl status [--json] [--watch]",
 		Description: `One screen. The first line is the answer, the problems at the end each say what, since when,
 why, what happens next and what to type. --watch goes on until ^C; where the output is no

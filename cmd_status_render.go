@@ -15,7 +15,7 @@ func renderStatus(s *Status, width int, color bool) string {
 	p.paragraph(overallStyle(s), "", headline(s))
 	p.wrapped("", summary(s))
 	if m := s.Maintenance; m != nil {
-		p.paragraph(styleWarning, "", fmt.Sprintf("Maintenance is on since %s ago (%s): nothing is started, stopped or moved until: hactl maintenance off",
+		p.paragraph(styleWarning, "", fmt.Sprintf("Maintenance is on for %s (%s): nothing is started, stopped or moved until: hactl maintenance off",
 			age(s.Wall.Sub(wallTime(m.Wall)).Seconds()), m.By))
 	}
 	p.line("")
@@ -50,6 +50,9 @@ func headline(s *Status) string {
 		text += " No majority: this node is caretaker of what it runs."
 	case !s.Quorum:
 		text += " This node hears no majority, so what it knows of the others may be old."
+	}
+	if s.Maintenance != nil {
+		text += " Maintenance is on."
 	}
 	yours := 0
 	for i := range s.Problems {
@@ -133,7 +136,7 @@ func summary(s *Status) string {
 	if s.Leader != "" {
 		leader = "leader " + s.Leader
 	}
-	parts := []string{"cluster " + s.Cluster, "on " + s.Node, leader, fmt.Sprintf("%d of %d voters heard", heard, s.Voters),
+	parts := []string{"cluster " + s.Cluster, "on " + s.Node, leader, fmt.Sprintf("%d of %d voters", heard, s.Voters),
 		fmt.Sprintf("config %d", s.Generation)}
 	if s.Incarnation > 1 {
 		parts = append(parts, fmt.Sprintf("incarnation %d", s.Incarnation))
@@ -142,13 +145,7 @@ func summary(s *Status) string {
 }
 
 func (p *page) group(s *Status, g *GroupStatus) {
-	text := g.State
-	if g.Owner != "" {
-		text += " on " + g.Owner
-	}
-	if g.Since > 0 {
-		text += " for " + age(g.Since)
-	}
+	text := groupState(g)
 	if g.Lease > 0 {
 		text += fmt.Sprintf(", lease %.1f s", g.Lease)
 	}
@@ -177,6 +174,18 @@ func (p *page) group(s *Status, g *GroupStatus) {
 			p.paragraph(styleWarning, "    ", failureSentence(s, &f))
 		}
 	}
+}
+
+// groupState is what the group does, where, and for how long.
+func groupState(g *GroupStatus) string {
+	text := g.State
+	if g.Owner != "" {
+		text += " on " + g.Owner
+	}
+	if g.Since > 0 {
+		text += " for " + age(g.Since)
+	}
+	return text
 }
 
 // resourceState is what this node's agent sees, or who could say.
@@ -235,6 +244,9 @@ func (p *page) nodes(s *Status) {
 // linkMarks tells for each link whether the node is heard on it; for the node that answers, how its own end is.
 func linkMarks(s *Status, n *NodeStatus) string {
 	var marks []string
+	if n.Name != s.Node && len(n.Links) == 0 {
+		return "not heard"
+	}
 	for i := range s.Links {
 		l := &s.Links[i]
 		switch {
@@ -242,9 +254,7 @@ func linkMarks(s *Status, n *NodeStatus) string {
 			marks = append(marks, l.Name+" "+l.State)
 		case slices.Contains(n.Links, l.Name):
 			marks = append(marks, l.Name+" ok")
-		case n.State == "online" && n.Heard && !slices.Contains(l.Silent, n.Name):
-			// heard, and not missed here: the node is not on this link
-		default:
+		case slices.Contains(l.Silent, n.Name): // otherwise the node is not on this link
 			marks = append(marks, l.Name+" silent")
 		}
 	}
@@ -277,11 +287,12 @@ func (p *page) problem(q *Problem) {
 	if q.Since > 0 {
 		text += ", for " + age(q.Since)
 	}
+	if q.Why != "" {
+		text += ": " + q.Why
+	}
 	text = stop(text)
-	for _, more := range []string{q.Why, q.Next} {
-		if more != "" {
-			text += " " + stop(more)
-		}
+	if q.Next != "" {
+		text += " " + stop(q.Next)
 	}
 	p.paragraph(style, "", text)
 	if q.Command != "" {
@@ -289,7 +300,7 @@ func (p *page) problem(q *Problem) {
 	}
 }
 
-// stop ends a sentence that does not end yet, and lets it begin as it should.
+// stop ends a sentence that does not end yet.
 func stop(text string) string {
 	text = strings.TrimSpace(text)
 	if text == "" || strings.ContainsRune(".!?", rune(text[len(text)-1])) {

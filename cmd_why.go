@@ -44,11 +44,7 @@ func renderWhy(s *Status, name string, width int, color bool) string {
 		if g.Name != name {
 			continue
 		}
-		text := groupClause(g)
-		if g.Since > 0 {
-			text += ", " + g.State + " for " + age(g.Since)
-		}
-		p.paragraph(stateStyle(g.State), "", text+".")
+		p.paragraph(stateStyle(g.State), "", g.Name+" is "+groupState(g)+".")
 		if g.Why != "" {
 			rule := ""
 			if g.Rule != "" {

@@ -76,9 +76,9 @@ func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
 		OnUsageError:         onUsageError,
 		ExitErrHandler:       func(*cli.Context, error) {},
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "socket", Value: defaultSocket, EnvVars: []string{"HACTL_SOCKET"}, Usage: "where the daemon listens, `PATH`"},
+			&cli.StringFlag{Name: "socket", Value: defaultSocket, EnvVars: []string{"HACTL_SOCKET"}, Usage: "the daemon's socket at `PATH`"},
 			&cli.StringFlag{Name: "config", Value: defaultConfig, Usage: "the configuration `FILE`"},
-			&cli.StringFlag{Name: "color", Value: "auto", Usage: "`WHEN` to colour: auto, always or never"},
+			&cli.StringFlag{Name: "color", Value: "auto", Usage: "colour the output `WHEN`: auto, always, never"},
 		},
 		Commands: []*cli.Command{
 			// look

@@ -177,7 +177,7 @@ func missingCommand(path []*cli.Command, sub []*cli.Command) error {
 	if len(path) == 0 {
 		return wrongUse("hactl status shows the cluster, hactl help lists all commands", "no command given")
 	}
-	return wrongUse(usageHint(path), "missing %s", strings.Join(commandNames(sub), " or "))
+	return wrongUse(usageHint(path), "missing %s", strings.Join(commandNames(sub), ", "))
 }
 
 func noCommand(app *cli.App, path []*cli.Command, word string) error {

@@ -14,12 +14,12 @@ import (
 const helpEnd = `
 Examples
   hactl status                      is my service up, where, and what needs me
-  hactl move web bob --for 30m      put web on bob for half an hour, then let it go
+  hactl move web bob --for 30m      put web on bob, let go of it in half an hour
   hactl simulate kill alice         what would happen; touches nothing
   hactl config check /etc/ha.toml   before an edit is saved
 
-hactl help COMMAND says more of one. Wrong use ends with exit status 64, a daemon
-that does not run with 3, anything else that went wrong with 1.
+hactl help COMMAND says more of one. Exit status: 64 for wrong use, 3 when the
+daemon does not run, 1 for anything else that went wrong.
 `
 
 // printHelp prints the help of the command at the end of path, or of the whole program.
@@ -42,7 +42,7 @@ func appHelp(b *strings.Builder, app *cli.App) {
 			category = c.Category
 			fmt.Fprintf(b, "\n%s\n", category)
 		}
-		fmt.Fprintf(b, "  %-26s %s\n", strings.TrimSpace(c.Name+" "+shortArgs(c)), c.Usage)
+		entry(b, strings.TrimSpace(c.Name+" "+shortArgs(c)), c.Usage)
 	}
 	b.WriteString("\nFlags of every command\n")
 	flagHelp(b, app.Flags)
@@ -107,6 +107,17 @@ func reflow(text string) string {
 	return strings.TrimPrefix(b.String(), "\n")
 }
 
+// entry is a name and what it means, side by side.
+func entry(b *strings.Builder, name, meaning string) {
+	const column = 26
+	for i, l := range wrap(meaning, plainWidth-column-3) {
+		if i > 0 {
+			name = ""
+		}
+		fmt.Fprintf(b, "  %-*s %s\n", column, name, l)
+	}
+}
+
 func flagHelp(b *strings.Builder, flags []cli.Flag) {
 	for _, f := range flags {
 		d, ok := f.(cli.DocGenerationFlag)
@@ -130,7 +141,7 @@ func flagHelp(b *strings.Builder, flags []cli.Flag) {
 		if env := d.GetEnvVars(); len(env) > 0 {
 			usage += fmt.Sprintf(" [$%s]", env[0])
 		}
-		fmt.Fprintf(b, "  %-22s %s\n", name, usage)
+		entry(b, name, usage)
 	}
 }
 
