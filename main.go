@@ -1,3 +1,127 @@
+// hactl keeps services up on several machines: it does the job of Heartbeat (who is alive), Pacemaker (who runs what)
+// and of the scripts around DRBD, file systems, addresses and httpd, in one static binary with one file, /etc/ha.toml.
+// `hactl daemon` runs on each node, usually as ha.service; every other command talks to the daemon of its own node
+// over a socket. The daemons agree on one state by raft, and each makes what runs on its node match that state.
+// docs/design.md says what is guaranteed and why.
+//
+// Where to read, in this order:
+//
+//	config*.go              what the operator wants: the file, its checks, its defaults
+//	state.go status.go      what all nodes agree on; what the operator sees of it
+//	heartbeat.go wire.go seal.go liveness.go     who is alive: datagrams, links, keys
+//	engine*.go lease.go     who runs what: the rule table, and when an owner is surely gone
+//	consensus.go            how the nodes agree: etcd's raft
+//	agent.go host.go resource.go                 make what runs here match the state
+//	vip.go httpd.go filesystem.go drbd.go exec.go    one type of resource each
+//	seams.go node.go daemon.go                   the parts joined, and the world around them
+//	control*.go client.go   the socket between the daemon and the commands
+//	usage.go cmd_*.go       the commands, in the order of an operator's day
 package main
 
-func main() {}
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the linker for a release; otherwise versionText asks the build.
+var version string
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// run is the whole program with its surroundings as arguments; it returns the exit status.
+func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+	app := newApp(in, out, errOut)
+	if n := len(args); n > 0 && args[n-1] == "--generate-bash-completion" {
+		return report(errOut, nil, app.RunContext(ctx, append([]string{app.Name}, args...)))
+	}
+	l, err := arrange(app, args)
+	switch {
+	case err != nil:
+	case l.help:
+		err = printHelp(out, app, l.path)
+	default:
+		err = app.RunContext(ctx, l.args)
+	}
+	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = &hintError{"interrupted", "hactl status shows what holds now", exitInterrupted}
+	}
+	return report(errOut, l.path, err)
+}
+
+func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
+	app := &cli.App{
+		Name:      "hactl",
+		Usage:     "keeps services up on several machines",
+		Version:   versionText(),
+		Reader:    in,
+		Writer:    out,
+		ErrWriter: errOut,
+		// Usage errors, help and exit statuses are ours, so that each wrong use is two lines on stderr; see usage.go.
+		HideHelp:             true,
+		HideVersion:          true,
+		EnableBashCompletion: true,
+		Suggest:              true,
+		OnUsageError:         onUsageError,
+		ExitErrHandler:       func(*cli.Context, error) {},
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "socket", Value: defaultSocket, EnvVars: []string{"HACTL_SOCKET"}, Usage: "the daemon's socket at `PATH`"},
+			&cli.StringFlag{Name: "config", Value: defaultConfig, Usage: "the configuration `FILE`"},
+			&cli.StringFlag{Name: "color", Value: "auto", Usage: "colour the output `WHEN`: auto, always, never"},
+		},
+		Commands: []*cli.Command{
+			// look
+			statusCommand(), whyCommand(), historyCommand(), checkCommand(),
+			// steer
+			moveCommand(), unmoveCommand(), standbyCommand(), onlineCommand(), maintenanceCommand(), cleanupCommand(), simulateCommand(),
+			// when nodes are gone
+			confirmDeadCommand(), quorumCommand(),
+			// set up
+			configCommand(), keygenCommand(), daemonCommand(), versionCommand(), helpCommand(),
+		},
+	}
+	hideLibraryHelp(app.Commands)
+	return app
+}
+
+const (
+	defaultSocket   = "/run/ha/ha.sock"
+	defaultConfig   = "/etc/ha.toml"
+	defaultStateDir = "/var/lib/ha"
+	defaultRunDir   = "/run/ha"
+)
+
+// versionText is what `hactl version`, `status --json` and the log say.
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	text := info.Main.Version
+	if text == "" || text == "(devel)" {
+		text = "devel"
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision" && len(s.Value) >= 12:
+				text += "-" + s.Value[:12]
+			case s.Key == "vcs.modified" && s.Value == "true":
+				text += "-modified"
+			}
+		}
+	}
+	return text
+}

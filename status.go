@@ -66,6 +66,7 @@ type GroupStatus struct {
 	Rule      string           `json:"rule,omitempty"`
 	Why       string           `json:"why,omitempty"`
 	Lease     float64          `json:"lease_seconds,omitempty"` // left, when this node is the owner
+	Data      string           `json:"data,omitempty"`          // how many good copies there are: "is safe on alice and bob"; "": it has none to copy
 	Pin       *Pin             `json:"pin,omitempty"`
 	PinAge    float64          `json:"pin_age_seconds,omitempty"`
 	PinLeft   float64          `json:"pin_left_seconds,omitempty"`

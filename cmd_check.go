@@ -1,0 +1,344 @@
+// What would hurt when the next fault comes? `check` looks at this host (key file, state disk), at the configuration and,
+// where the daemon runs, at the cluster, and says what is well, what is not, and what nothing here protects from.
+
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Levels of a finding. A note is a limit to know of, not a thing to mend: it leaves the exit status alone.
+const (
+	levelOK   = "ok"
+	levelNote = "note"
+	levelWarn = "warn"
+	levelFail = "fail"
+)
+
+type finding struct {
+	level, what, hint string
+}
+
+func checkCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "check",
+		Category:  categoryLook,
+		Usage:     "what would hurt when the next fault comes",
+		UsageText: "hactl check [--state-dir FOLDER]",
+		Description: `Looks at this host, the configuration and the cluster: key file and which key each node seals
+with, how fast the state disk is for the deadtime, silent links, clocks, what two_node does not
+protect from. Where the daemon does not run it checks this host against the file.
+
+Exit status: 0 all is well, 1 warnings, 2 something must be mended.`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "state-dir", Value: defaultStateDir, Usage: "measure the disk of this `FOLDER`"},
+		},
+		Action: func(c *cli.Context) error {
+			l, err := lookOf(c)
+			if err != nil {
+				return err
+			}
+			findings := allFindings(c)
+			p := &page{width: l.width, color: l.color}
+			code := 0
+			for _, f := range findings {
+				code = max(code, f.exit())
+				p.finding(f)
+			}
+			if _, err := fmt.Fprint(c.App.Writer, p.b.String()); err != nil {
+				return err
+			}
+			if code != 0 {
+				return exitStatus(code)
+			}
+			return nil
+		},
+	}
+}
+
+func (f finding) exit() int {
+	switch f.level {
+	case levelWarn:
+		return 1
+	case levelFail:
+		return 2
+	}
+	return 0
+}
+
+func (p *page) finding(f finding) {
+	s := styleNone
+	switch f.level {
+	case levelOK:
+		s = styleGood
+	case levelWarn:
+		s = styleWarning
+	case levelFail:
+		s = styleError
+	}
+	const hang = 6 // "ok    text"
+	for i, line := range wrap(plain(f.what), p.width-hang) {
+		label := ""
+		if i == 0 {
+			label = f.level
+		}
+		p.line(p.paint(s, label) + strings.Repeat(" ", hang-len(label)) + line)
+	}
+	if f.hint != "" {
+		p.line(strings.Repeat(" ", hang) + "do: " + plain(f.hint))
+	}
+}
+
+// allFindings asks the daemon first, and takes the file where that does not run.
+func allFindings(c *cli.Context) []finding {
+	var all []finding
+	cl := newClient(c)
+	st, failed := cl.status(c.Context)
+	var cfg *Config
+	if failed == nil {
+		answer, err := runningConfig(c.Context, cl)
+		if err != nil {
+			all = append(all, finding{levelFail, "configuration: " + err.Error(), "hactl status"})
+		} else {
+			cfg = answer.Effective
+			all = append(all, fileFinding(c.String("config"), answer))
+		}
+	} else {
+		all = append(all, daemonFinding(failed))
+		var more []finding
+		cfg, more = fileConfig(c.String("config"))
+		all = append(all, more...)
+	}
+	if cfg != nil {
+		all = append(all, keyFinding(cfg.Cluster.KeyFile))
+		all = append(all, diskFindings(c.String("state-dir"), cfg.Heartbeat.Deadtime.D())...)
+		all = append(all, configFindings(cfg)...)
+	}
+	if failed == nil {
+		all = append(all, statusFindings(st)...)
+	}
+	return all
+}
+
+func daemonFinding(err error) finding {
+	var h *hintError
+	hint := ""
+	if errors.As(err, &h) {
+		hint = h.hint
+	}
+	return finding{levelWarn, err.Error() + ": only this host and its file are checked", hint}
+}
+
+func fileConfig(name string) (*Config, []finding) {
+	text, err := readConfigFile(name)
+	if err != nil {
+		return nil, []finding{{levelFail, "configuration: " + err.Error(), "hactl --config FILE check, or write it: ha.toml.example documents every key"}}
+	}
+	cfg, err := parseConfig(name, text)
+	if err != nil {
+		return nil, []finding{{levelFail, "configuration: " + err.Error(), "hactl config check " + name}}
+	}
+	return cfg, []finding{{levelOK, "configuration: " + name + " is good", ""}}
+}
+
+// fileFinding tells whether the file of this host says what the cluster runs.
+func fileFinding(name string, answer *ConfigAnswer) finding {
+	text, err := readConfigFile(name)
+	if err != nil {
+		return finding{levelWarn, fmt.Sprintf("configuration: generation %d is in force, but %v", answer.Generation, err), "hactl config show --text > " + name}
+	}
+	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != answer.Hash {
+		return finding{levelWarn, fmt.Sprintf("configuration: %s is not what the cluster runs (generation %d)", name, answer.Generation), "hactl config show --text | diff - " + name}
+	}
+	return finding{levelOK, fmt.Sprintf("configuration: %s is what the cluster runs (generation %d)", name, answer.Generation), ""}
+}
+
+// keyFinding looks at who can read the key file; what is in it never leaves it.
+func keyFinding(name string) finding {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return finding{levelFail, "key file: there is no " + name, "hactl keygen " + name + ", or copy it from another node"}
+	case err != nil:
+		return finding{levelFail, "key file: " + err.Error(), ""}
+	case !info.Mode().IsRegular():
+		return finding{levelFail, "key file: " + name + " is no file", ""}
+	case info.Mode().Perm()&0o077 != 0:
+		return finding{levelFail, fmt.Sprintf("key file: others than its owner can read %s (mode %04o)", name, info.Mode().Perm()), "chmod 600 " + name}
+	}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok && sys.Uid != 0 && int(sys.Uid) != os.Geteuid() {
+		return finding{levelFail, fmt.Sprintf("key file: %s belongs to %s", name, userName(sys.Uid)), "chown root " + name}
+	}
+	return finding{levelOK, fmt.Sprintf("key file: only its owner can read %s (mode %04o)", name, info.Mode().Perm()), ""}
+}
+
+// diskFindings measures how long the state's disk takes to keep something for good: a vote waits for it.
+func diskFindings(dir string, deadtime time.Duration) []finding {
+	var all []finding
+	info, err := os.Stat(dir)
+	if err != nil {
+		return []finding{{levelWarn, "state disk: not measured: " + err.Error(), "the daemon makes the folder at its first start; --state-dir names another"}}
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		all = append(all, finding{levelFail, fmt.Sprintf("state folder: others than its owner can read %s (mode %04o)", dir, info.Mode().Perm()), "chmod 700 " + dir})
+	}
+	took, err := measureSync(dir)
+	if err != nil {
+		hint := ""
+		if errors.Is(err, fs.ErrPermission) {
+			hint = "run it as root"
+		}
+		return append(all, finding{levelWarn, "state disk: not measured: " + err.Error(), hint})
+	}
+	return append(all, judgeSync(took, deadtime))
+}
+
+// measureSync writes and syncs as the state's log does: a block appended, then fsync.
+func measureSync(dir string) ([]time.Duration, error) {
+	const times, block = 20, 4096
+	f, err := os.CreateTemp(dir, ".check-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	var took []time.Duration
+	for range times {
+		start := time.Now()
+		if _, err := f.Write(make([]byte, block)); err != nil {
+			return nil, err
+		}
+		if err := f.Sync(); err != nil {
+			return nil, fmt.Errorf("sync %s: %w", filepath.Base(f.Name()), err)
+		}
+		took = append(took, time.Since(start))
+	}
+	return took, nil
+}
+
+// judgeSync holds the times against what waits for them: a beat of the leader (D/10), and the shortest election (0.4 D),
+// which cannot end while a vote is being stored. docs/design.md section 5 has both.
+func judgeSync(took []time.Duration, deadtime time.Duration) finding {
+	slices.Sort(took)
+	median, worst := took[len(took)/2], took[len(took)-1]
+	text := fmt.Sprintf("state disk: %d fsyncs took %s in the middle, %s at most; deadtime is %s", len(took), shortTime(median), shortTime(worst), deadtime)
+	switch {
+	case median > deadtime*4/10:
+		return finding{levelFail, text + ": no election can end in time", fmt.Sprintf("a faster disk, or deadtime of at least %s", shortTime(median*10))}
+	case worst > deadtime/10:
+		return finding{levelWarn, text + ": takeovers wait for the disk", fmt.Sprintf("a faster disk, or deadtime of at least %s", shortTime(worst*10))}
+	}
+	return finding{levelOK, text, ""}
+}
+
+// shortTime rounds to what is worth reading.
+func shortTime(d time.Duration) string {
+	switch {
+	case d >= time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	case d >= time.Millisecond:
+		return d.Round(100 * time.Microsecond).String()
+	}
+	return d.Round(time.Microsecond).String()
+}
+
+// configFindings says what the configuration leaves open. Pure.
+func configFindings(c *Config) []finding {
+	var all []finding
+	switch voters := len(c.Nodes); {
+	case voters == 2 && c.Cluster.TwoNode == "manual":
+		all = append(all, finding{levelNote, `two voters with two_node = "manual": when one dies the other goes on with what it runs, and takes over the rest only after you have said that the first is dead. Say so of a node that runs, and both run its groups.`, "add a witness: a third node with role = \"witness\" decides by itself and is right"})
+	case voters == 2 && c.Cluster.TwoNode == "ignore":
+		all = append(all, finding{levelNote, `two voters with two_node = "ignore": when they do not hear each other both run everything. Addresses then answer twice, and data that both write goes separate ways.`, "add a witness: a third node with role = \"witness\" prevents it"})
+	case voters > 2:
+		all = append(all, finding{levelOK, fmt.Sprintf("voters: %d, of which %d may be away", voters, (voters-1)/2), ""})
+	}
+	if len(c.Links) == 1 {
+		all = append(all, finding{levelWarn, "links: there is only one, and a fault of it looks like the death of a node", "add a [[link]] over another cable and switch"})
+	} else {
+		all = append(all, finding{levelOK, fmt.Sprintf("links: %d", len(c.Links)), ""})
+	}
+	return all
+}
+
+// statusFindings says what is not well between the nodes. Pure.
+func statusFindings(s *Status) []finding {
+	all := []finding{keysFinding(s)}
+	all = append(all, linkFindings(s)...)
+	all = append(all, clockFindings(s)...)
+	all = append(all, finding{levelNote, "never two: held by " + s.Enforcer, ""})
+	for _, p := range s.Problems {
+		level := levelWarn
+		if p.Severity == "error" {
+			level = levelFail
+		}
+		all = append(all, finding{level, "status: " + p.What, p.Command})
+	}
+	return all
+}
+
+func keysFinding(s *Status) finding {
+	var keys, seals []string
+	for _, n := range s.Nodes {
+		if n.Key == "" {
+			continue
+		}
+		if !slices.Contains(keys, n.Key) {
+			keys = append(keys, n.Key)
+		}
+		seals = append(seals, n.Name+" "+n.Key)
+	}
+	switch len(keys) {
+	case 0:
+		return finding{levelWarn, "keys: no node says which key it seals with", "hactl status"}
+	case 1:
+		return finding{levelOK, fmt.Sprintf("keys: all %d nodes that are heard seal with %s", len(seals), keys[0]), ""}
+	}
+	return finding{levelWarn, "keys: nodes seal with different keys: " + strings.Join(seals, ", "), "copy the newest key file to every node before you drop a key"}
+}
+
+func linkFindings(s *Status) []finding {
+	var all []finding
+	for _, l := range s.Links {
+		name := fmt.Sprintf("link %s (%s)", l.Name, l.Interface)
+		switch {
+		case l.State != "up":
+			all = append(all, finding{levelFail, name + ": " + l.State, "ip link show " + l.Interface})
+		case len(l.Silent) > 0:
+			all = append(all, finding{levelWarn, name + ": not heard on it: " + strings.Join(l.Silent, ", "), "cable, switch, firewall (the heartbeat port, UDP)"})
+		default:
+			all = append(all, finding{levelOK, name + ": every node is heard on it that is heard at all", ""})
+		}
+	}
+	return all
+}
+
+func clockFindings(s *Status) []finding {
+	const apart = 1.0 // seconds; decisions need no common clock, people who read two logs do
+	var all []finding
+	for _, n := range s.Nodes {
+		if n.Clock > apart || n.Clock < -apart {
+			direction := "ahead of"
+			if n.Clock < 0 {
+				direction = "behind"
+			}
+			all = append(all, finding{levelWarn, fmt.Sprintf("clocks: that of %s is %s %s that of %s; the cluster does not mind, logs are hard to compare", n.Name, age(max(n.Clock, -n.Clock)), direction, s.Node), "chronyc tracking, on both"})
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, finding{levelOK, "clocks: within a second of one another", ""})
+	}
+	return all
+}

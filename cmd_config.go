@@ -1,0 +1,164 @@
+// Is the configuration good, what does it say with all defaults filled in, and where does each timer come from? Reads
+// files and asks the daemon; the checks themselves are in config_check.go.
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+)
+
+// exitBadConfig is for errors in a file; 1 is for warnings with --strict.
+const exitBadConfig = 2
+
+// configFileMax bounds what is read: no configuration comes near.
+const configFileMax = 1 << 20
+
+func configCommand() *cli.Command {
+	return &cli.Command{
+		Name:     "config",
+		Category: categorySetUp,
+		Usage:    "check a file; show and explain what is in force",
+		Description: `Examples
+  hactl config check ha.toml.new     before it replaces the file
+  hactl config check --host          also what this host must have for it
+  hactl config explain               each timer, and where it comes from`,
+		Subcommands: []*cli.Command{
+			{
+				Name:      "check",
+				Usage:     "all errors of a file, each with line and column",
+				ArgsUsage: "[FILE]",
+				UsageText: "hactl config check [FILE] [--strict] [--host]",
+				Description: `Without FILE: /etc/ha.toml, or what --config says. Exit status: 0 good, 1 warnings with --strict,
+2 errors.`,
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "strict", Usage: "exit with 1 for warnings"},
+					&cli.BoolFlag{Name: "host", Usage: "also check what this host must have"},
+				},
+				Action: checkConfigFile,
+			},
+			{
+				Name:      "show",
+				Usage:     "the configuration with every default filled in",
+				ArgsUsage: "[FILE]",
+				UsageText: "hactl config show [FILE] [--json|--text]",
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "json", Usage: "as JSON"},
+					&cli.BoolFlag{Name: "text", Usage: "the file as it was edited, with its comments"},
+				},
+				Description: "Without FILE: what the cluster runs.",
+				Action:      showConfig,
+			},
+			{
+				Name:        "explain",
+				Usage:       "each timer, and where it comes from",
+				ArgsUsage:   "[FILE]",
+				Description: "Without FILE: what the cluster runs.",
+				Action: func(c *cli.Context) error {
+					answer, err := configOf(c)
+					if err != nil {
+						return err
+					}
+					_, err = io.WriteString(c.App.Writer, configExplain(answer.Effective))
+					return err
+				},
+			},
+		},
+	}
+}
+
+func checkConfigFile(c *cli.Context) error {
+	name := c.Args().First()
+	if name == "" {
+		name = c.String("config")
+	}
+	text, err := readConfigFile(name)
+	if err != nil {
+		return err
+	}
+	out, code := checkText(name, text, c.Bool("strict"))
+	if _, err := io.WriteString(c.App.Writer, out); err != nil {
+		return err
+	}
+	if c.Bool("host") && code != exitBadConfig {
+		cfg, err := parseConfig(name, text)
+		if err != nil {
+			return err
+		}
+		for _, problem := range checkHost(cfg) {
+			fmt.Fprintln(c.App.Writer, plain(problem))
+			code = exitBadConfig
+		}
+	}
+	if code != 0 {
+		return exitStatus(code)
+	}
+	return nil
+}
+
+func readConfigFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, &hintError{err.Error(), "hactl config check FILE names another", exitBadConfig}
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, configFileMax+1))
+	if err != nil {
+		return nil, &hintError{err.Error(), "hactl config check FILE names another", exitBadConfig}
+	}
+	if len(text) > configFileMax {
+		return nil, &hintError{fmt.Sprintf("%s is larger than %d bytes", name, configFileMax), "is it the right file?", exitBadConfig}
+	}
+	return text, nil
+}
+
+func showConfig(c *cli.Context) error {
+	if c.Bool("json") && c.Bool("text") {
+		return wrongUse("usage: "+c.Command.UsageText, "--json and --text exclude each other")
+	}
+	answer, err := configOf(c)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Bool("json"):
+		return writeJSON(c.App.Writer, answer.Effective)
+	case c.Bool("text"):
+		_, err = io.WriteString(c.App.Writer, answer.Text)
+	default:
+		_, err = io.WriteString(c.App.Writer, configShow(answer.Effective))
+	}
+	return err
+}
+
+// configOf is the configuration of the file that is named, or the one that the cluster runs.
+func configOf(c *cli.Context) (*ConfigAnswer, error) {
+	name := c.Args().First()
+	if name == "" {
+		return runningConfig(c.Context, newClient(c))
+	}
+	text, err := readConfigFile(name)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := parseConfig(name, text)
+	if err != nil {
+		return nil, &hintError{err.Error(), "hactl config check " + name + " shows all errors", exitBadConfig}
+	}
+	return &ConfigAnswer{Text: string(text), Effective: cfg}, nil
+}
+
+func runningConfig(ctx context.Context, cl *client) (*ConfigAnswer, error) {
+	answer := new(ConfigAnswer)
+	if err := cl.get(ctx, "/v1/config", answer); err != nil {
+		return nil, err
+	}
+	if answer.Effective == nil {
+		return nil, &hintError{"the cluster has no configuration yet", "hactl status says what it waits for", exitError}
+	}
+	return answer, nil
+}
