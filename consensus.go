@@ -38,8 +38,8 @@ var (
 	errRaftPanic = errors.New("the raft state contradicts the cluster")
 	// errOtherIncarnation: the message belongs to another life of the cluster and was dropped.
 	errOtherIncarnation = errors.New("raft message of another incarnation")
-	// errMalformed: the message cannot come from a sane peer and was dropped.
-	errMalformed = errors.New("malformed raft message")
+	// errBadMessage: the message cannot come from a sane peer and was dropped.
+	errBadMessage = errors.New("malformed raft message")
 	// errNoLeader: the proposal was dropped; propose again when a leader is known.
 	errNoLeader = errors.New("no leader takes proposals now")
 	// errNotLeader: only the leader may do this.
@@ -276,10 +276,10 @@ func (c *consensus) Step(from, incarnation uint64, data []byte) error {
 		}
 		m := &raftpb.Message{}
 		if err := proto.Unmarshal(data, m); err != nil {
-			return fmt.Errorf("%w: %w", errMalformed, err)
+			return fmt.Errorf("%w: %w", errBadMessage, err)
 		}
 		if err := checkMessage(m, from, c.id); err != nil {
-			return fmt.Errorf("%w from member %x: %w", errMalformed, from, err)
+			return fmt.Errorf("%w from member %x: %w", errBadMessage, from, err)
 		}
 		if err := c.node.Step(m); err != nil &&
 			!errors.Is(err, raft.ErrProposalDropped) && !errors.Is(err, raft.ErrStepPeerNotFound) {

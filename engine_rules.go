@@ -614,8 +614,8 @@ func (r *ruling) elsewhere() bool {
 	return slices.ContainsFunc(r.may, func(c Candidate) bool { return c.May && c.Node != r.g.Owner })
 }
 
-// retryDelay doubles with each try: 1 s … 64 s.
-func retryDelay(tries int) time.Duration { return time.Second << min(tries, 6) }
+// tryDelay doubles with each try: 1 s … 64 s.
+func tryDelay(tries int) time.Duration { return time.Second << min(tries, 6) }
 
 func (r *ruling) tryAgain() (string, bool) {
 	f := r.overCount()
@@ -624,7 +624,7 @@ func (r *ruling) tryAgain() (string, bool) {
 	}
 	text := fmt.Sprintf("%s failed on %s (%s: %s) and no other node may take it", f.Resource, r.g.Owner, times(f.Failcount), f.Reason)
 	// A lasting failure must not spin: the wait doubles with each try.
-	if left := retryDelay(f.Tries) - (r.v.Clock - f.Clock); left > 0 {
+	if left := tryDelay(f.Tries) - (r.v.Clock - f.Clock); left > 0 {
 		r.after(left)
 		return fmt.Sprintf("%s; next try in %s", text, left.Round(100*time.Millisecond)), true
 	}

@@ -4,18 +4,10 @@
 package main
 
 import (
-	"hash/fnv"
 	"slices"
 	"strings"
 	"time"
 )
-
-// nameHash stands for a node's name in a heartbeat.
-func nameHash(name string) uint32 {
-	h := fnv.New32a()
-	h.Write([]byte(name))
-	return h.Sum32()
-}
 
 // peers is everything that this node hears, by name.
 type peers struct {

@@ -42,15 +42,10 @@ type leaseMark struct {
 // keeper is the rest of the state folder: what is not raft's.
 type keeper interface {
 	store
-	// SetAside renames the raft state away as part of a yield or after corruption, and keeps the new member id. It is
-	// rare and may block.
-	SetAside(why string, member uint64) error
-	// Replace puts a forged raft state in the place of the present one, by one rename. It may block.
-	Replace(w write) error
 	// KeepLease remembers what is granted, in a folder that a reboot empties. It does not wait for a disk.
 	KeepLease(marks []leaseMark, caretaker bool)
 	// KeepJoined remembers that this node has joined since its kernel booted.
-	KeepJoined(boot string) error
+	KeepJoined()
 	// Accept is told each config generation that came into force here.
 	Accept(c ConfigState)
 }

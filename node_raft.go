@@ -266,9 +266,7 @@ func (n *node) afterApply(now instant, configChanged bool) {
 	n.stateHash = hashState(n.state)
 	if me := n.state.node(n.name); me != nil && me.Session == n.opt.Session && me.Member == n.member && !n.joined {
 		n.joined = true
-		if err := n.keep.KeepJoined(n.opt.Boot); err != nil {
-			n.log.Error("cannot remember that this node has joined", "event", "store-failed", "err", err)
-		}
+		n.keep.KeepJoined()
 		n.opt.Joined = true
 	} else if me != nil && me.Session != n.opt.Session {
 		n.joined = false // confirmed dead although it lives: it joins anew
@@ -403,12 +401,13 @@ func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64
 		}
 	}
 	w, err := forge(encodeState(st), index, term, n.member)
-	if err == nil {
-		err = n.keep.Replace(w)
-	}
 	var r *restored
 	if err == nil {
 		r, err = restoredFrom(w)
+	}
+	if err == nil {
+		// What follows in the new log is written behind this: nothing is committed before it is durable.
+		n.keep.Replace(fmt.Sprintf("incarnation-%d", st.Incarnation.Counter-1), member{Node: n.name, ID: n.member}, w)
 	}
 	if err == nil {
 		err = n.startLog(st.Incarnation.ID, r)
@@ -608,14 +607,9 @@ func (n *node) stranger(now instant, p *peer) {
 
 // setAside gives the state up: it is kept beside, and the node comes back blank under a new member id.
 func (n *node) setAside(now instant, why string) {
-	member := n.opt.Random()
-	if err := n.keep.SetAside(why, member); err != nil {
-		n.storeErr = err.Error()
-		n.log.Error("cannot set the state aside", "event", "store-failed", "err", err)
-		return
-	}
 	n.yielded = why
-	n.member = member
+	n.member = n.opt.Random()
+	n.keep.Replace("left", member{Node: n.name, ID: n.member}, write{})
 	n.cons, n.state = nil, nil
 	n.joined, n.joining, n.caretaker = false, false, false
 	n.waits, n.holds, n.proposals = nil, nil, nil

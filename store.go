@@ -46,7 +46,7 @@ type diskStore struct {
 
 	// The rest is the writer's own.
 	member member
-	file   *os.File // the last segment, opened at the first write
+	file   *os.File // the last segment, openedFolder at the first write
 	number uint64   // of the last segment
 	length int64    // of what is durable in it
 	newest uint64   // number used last, also by a failed try
@@ -69,7 +69,7 @@ type replacement struct {
 
 // openStore opens the state folder and starts the writer. Saved is called from the writer's goroutine, in the order of
 // the writes, and must not block for long.
-func openStore(dir, node string, log *slog.Logger, report func(saved)) (*diskStore, opened, error) {
+func openStore(dir, node string, log *slog.Logger, report func(saved)) (*diskStore, openedFolder, error) {
 	return newDiskStore(dir, log, report).start(node)
 }
 
@@ -80,15 +80,15 @@ func newDiskStore(dir string, log *slog.Logger, report func(saved)) *diskStore {
 	return s
 }
 
-func (s *diskStore) start(node string) (*diskStore, opened, error) {
+func (s *diskStore) start(node string) (*diskStore, openedFolder, error) {
 	var err error
 	if s.lock, err = prepareDir(s.dir); err != nil {
-		return nil, opened{}, fmt.Errorf("open state folder %s: %w", s.dir, hint(err))
+		return nil, openedFolder{}, fmt.Errorf("open state folder %s: %w", s.dir, hint(err))
 	}
 	out, err := s.openFolder(node)
 	if err != nil {
 		_ = s.lock.Close() // only gives the lock back
-		return nil, opened{}, fmt.Errorf("open state folder %s: %w", s.dir, hint(err))
+		return nil, openedFolder{}, fmt.Errorf("open state folder %s: %w", s.dir, hint(err))
 	}
 	go s.run()
 	return s, out, nil

@@ -72,8 +72,8 @@ func readMember(dir string) (m member, err error) {
 	return m, nil
 }
 
-// opened is what a state folder held.
-type opened struct {
+// openedFolder is what a state folder held.
+type openedFolder struct {
 	Member   member
 	Restored *restored // nil: blank
 	Torn     int64     // bytes of an unfinished write that were cut off
@@ -82,8 +82,8 @@ type opened struct {
 }
 
 // openFolder reads the raft folder, sets it aside if it is corrupt, and makes a blank one where there is none.
-func (s *diskStore) openFolder(node string) (opened, error) {
-	var out opened
+func (s *diskStore) openFolder(node string) (openedFolder, error) {
+	var out openedFolder
 	if err := s.settle(); err != nil {
 		return out, err
 	}
@@ -133,21 +133,21 @@ func readFolder(dir string) (member, *loaded, error) {
 	return m, l, err
 }
 
-// isCorrupt: a file that cannot be opened is the operator's to mend; one that reads wrong, or not at all, is corrupt.
+// isCorrupt: a file that cannot be openedFolder is the operator's to mend; one that reads wrong, or not at all, is corrupt.
 func isCorrupt(err error) bool {
 	var path *fs.PathError
 	return !errors.As(err, &path) || errors.Is(err, unix.EIO)
 }
 
-func (s *diskStore) openBlank(m member) (opened, error) {
+func (s *diskStore) openBlank(m member) (openedFolder, error) {
 	if err := s.makeFolder(raftNewName, m, write{}); err != nil {
-		return opened{}, err
+		return openedFolder{}, err
 	}
 	if err := s.rename(raftNewName, raftName); err != nil {
-		return opened{}, err
+		return openedFolder{}, err
 	}
 	s.enter(m)
-	return opened{Member: m}, s.syncDir(s.dir)
+	return openedFolder{Member: m}, s.syncDir(s.dir)
 }
 
 // enter makes a folder that makeFolder has made the current one.

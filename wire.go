@@ -8,14 +8,14 @@
 //	heartbeat  offset size  field            ack    size   field            hold   size   field
 //	                0    1  version                    1   version                    1   version
 //	                1    8  Seq                        8   Seq                    1 + n   Owner
-//	                9    8  Clock                      8   Lease                  1 + n   Group
-//	               17    8  Interval                   8   Generation                 8   Epoch
-//	               25    8  Lease                      8   Clock                      8   Hold
-//	               33    8  Member                     1   number of pairs
-//	               41    8  Cluster                  for each pair
-//	               49    8  Counter                1 + n   Group
-//	               57    8  Incarnation                8   Epoch
-//	               65    2  Flags
+//	                9    8  Clock                                                 1 + n   Group
+//	               17    8  Interval                   8   Member                     8   Epoch
+//	               25    8  Lease                      8   Incarnation                8   Index
+//	               33    8  Member                     8   Lease                      8   Hold
+//	               41    8  Cluster                    8   Generation
+//	               49    8  Counter                    8   Clock
+//	               57    8  Incarnation                1   number of pairs, then for each:
+//	               65    2  Flags                  1 + n   Group, then Epoch 8
 //	               67    8  Boot                   hello  size   field
 //	               75    8  Generation                 1   version
 //	               83    8  FileHash                   8   challenge
@@ -205,7 +205,7 @@ func decodeHeartbeat(body []byte) (heartbeat, error) {
 func (a *ack) encode() (body []byte, ok bool) {
 	be := binary.BigEndian
 	b := []byte{bodyVersion}
-	for _, v := range [...]uint64{a.Seq, uint64(a.Lease), a.Generation, uint64(a.Clock)} {
+	for _, v := range [...]uint64{a.Seq, a.Member, a.Incarnation, uint64(a.Lease), a.Generation, uint64(a.Clock)} {
 		b = be.AppendUint64(b, v)
 	}
 	if len(a.Revoked) > 255 {
@@ -224,7 +224,7 @@ func (a *ack) encode() (body []byte, ok bool) {
 func decodeAck(body []byte) (ack, error) {
 	r := reader{rest: body}
 	r.version()
-	a := ack{Seq: r.u64(), Lease: r.duration(), Generation: r.u64(), Clock: instant(r.u64())}
+	a := ack{Seq: r.u64(), Member: r.u64(), Incarnation: r.u64(), Lease: r.duration(), Generation: r.u64(), Clock: instant(r.u64())}
 	for range r.count(255) {
 		a.Revoked = append(a.Revoked, groupEpoch{Group: r.name(), Epoch: r.u64()})
 	}
@@ -237,13 +237,14 @@ func decodeAck(body []byte) (ack, error) {
 func (h *hold) encode() []byte {
 	b := appendName(appendName([]byte{bodyVersion}, h.Owner), h.Group)
 	b = binary.BigEndian.AppendUint64(b, h.Epoch)
+	b = binary.BigEndian.AppendUint64(b, h.Index)
 	return binary.BigEndian.AppendUint64(b, uint64(h.Hold))
 }
 
 func decodeHold(body []byte) (hold, error) {
 	r := reader{rest: body}
 	r.version()
-	h := hold{Owner: r.name(), Group: r.name(), Epoch: r.u64(), Hold: r.duration()}
+	h := hold{Owner: r.name(), Group: r.name(), Epoch: r.u64(), Index: r.u64(), Hold: r.duration()}
 	if r.err != nil {
 		return hold{}, fmt.Errorf("decode hold: %w", r.err)
 	}

@@ -1,0 +1,227 @@
+// How are operations on resources run? The actuator of the daemon: each action on a goroutine of its own, with its
+// timeout, never two at once on one resource, each ending in exactly one actionDone. It decides nothing.
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// host runs the agent's actions on this machine.
+type host struct {
+	runDir string
+	log    *slog.Logger
+	event  func(any) // takes actionDone and noticed; may block until the loop takes it
+
+	mu      sync.Mutex
+	things  map[string]*thing // by group, name and substance: a changed resource is another thing
+	running map[uint64]context.CancelFunc
+	ctx     context.Context
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// thing is a resource on this host.
+type thing struct {
+	group, name string
+	res         resource
+	turn        sync.Mutex // one operation at a time
+	watch       context.CancelFunc
+}
+
+func newHost(runDir string, log *slog.Logger, event func(any)) *host {
+	h := &host{runDir: runDir, log: log, event: event, things: map[string]*thing{}, running: map[uint64]context.CancelFunc{}}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	return h
+}
+
+// thing finds or makes the resource for a config.
+func (h *host) thing(group string, c ResourceConfig) (*thing, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	key := thingKey(group, c)
+	if t := h.things[key]; t != nil {
+		return t, nil
+	}
+	r, err := newResource(c, resourceEnv{Group: group, RunDir: h.runDir, Log: h.log.With("group", group, "resource", c.Name)})
+	if err != nil {
+		return nil, err
+	}
+	t := &thing{group: group, name: c.Name, res: r}
+	h.things[key] = t
+	return t, nil
+}
+
+// thingKey leaves out what only the agent looks at, so that a new interval makes no new resource.
+func thingKey(group string, c ResourceConfig) string {
+	c.OnFail = ""
+	c.Start.Timeout, c.Stop.Timeout, c.Monitor.Timeout, c.Monitor.Interval = 0, 0, 0, 0
+	b, err := json.Marshal(c)
+	if err != nil {
+		panic("encode resource config: " + err.Error()) // plain data: cannot fail
+	}
+	return group + "\x00" + string(b)
+}
+
+// of lists the things of a group, all or those of one resource.
+func (h *host) of(group, name string) []*thing {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []*thing
+	for _, t := range h.things {
+		if t.group == group && (name == "" || t.name == name) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// Do begins an action.
+func (h *host) Do(a action) {
+	ctx, cancel := context.WithTimeout(h.ctx, a.Timeout)
+	h.mu.Lock()
+	h.running[a.ID] = cancel
+	h.mu.Unlock()
+	h.wg.Go(func() {
+		begin := time.Now()
+		d := h.perform(ctx, a)
+		d.Took = time.Since(begin)
+		d.TimedOut = d.Err != "" && errors.Is(ctx.Err(), context.DeadlineExceeded)
+		if d.TimedOut {
+			d.Err = fmt.Sprintf("timed out after %s: %s", a.Timeout, d.Err)
+		}
+		cancel()
+		h.mu.Lock()
+		delete(h.running, a.ID)
+		h.mu.Unlock()
+		h.event(d)
+	})
+}
+
+// perform runs the operation; a panic in an agent is that operation's failure, not the daemon's end.
+func (h *host) perform(ctx context.Context, a action) (d actionDone) {
+	d.action = a
+	defer func() {
+		if p := recover(); p != nil {
+			h.log.Error("operation panicked", "event", "agent-panic", "group", a.Group, "resource", a.Resource, "op", a.Op, "panic", p)
+			d.Err, d.Condition = fmt.Sprintf("internal error: %v", p), conditionUnknown
+		}
+	}()
+	t, err := h.thing(a.Group, a.Config)
+	if err != nil {
+		d.Err = err.Error()
+		return d
+	}
+	t.turn.Lock()
+	defer t.turn.Unlock()
+	switch a.Op {
+	case opStart:
+		err = t.res.Start(ctx, a.Hint)
+	case opStop:
+		err = t.res.Stop(ctx)
+	case opMonitor:
+		d.Condition, err = t.res.Monitor(ctx)
+	case opFit:
+		if f, ok := t.res.(fitter); ok {
+			err = f.Fit(ctx)
+		}
+	}
+	if err != nil {
+		d.Err = err.Error()
+		d.Hopeless, d.Waiting = errors.Is(err, errHopeless), errors.Is(err, errWaiting)
+		var out *outputError
+		if errors.As(err, &out) {
+			d.Tail = out.tail
+		}
+	}
+	return d
+}
+
+// Cancel asks a running action to end early.
+func (h *host) Cancel(id uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if cancel := h.running[id]; cancel != nil {
+		cancel()
+	}
+}
+
+// Suspend and Resume do not wait for their turn: shutting an address must not stand behind a slow operation.
+func (h *host) Suspend(group string) { h.gate(group, suspender.Suspend, "shut") }
+func (h *host) Resume(group string)  { h.gate(group, suspender.Resume, "open") }
+
+func (h *host) gate(group string, do func(suspender) error, what string) {
+	for _, t := range h.of(group, "") {
+		if s, ok := t.res.(suspender); ok {
+			if err := do(s); err != nil {
+				h.log.Error("cannot "+what+" an address", "event", "gate-failed", "group", group, "resource", t.name, "err", err)
+			}
+		}
+	}
+}
+
+// announcer is a resource that tells the network where it is.
+type announcer interface{ Announce() }
+
+// Announce tells the network again who has the group's addresses.
+func (h *host) Announce(group string) {
+	for _, t := range h.of(group, "") {
+		if a, ok := t.res.(announcer); ok {
+			h.wg.Go(a.Announce)
+		}
+	}
+}
+
+// Watch turns the eyes of a resource on or off.
+func (h *host) Watch(group, name string, on bool) {
+	for _, t := range h.of(group, name) {
+		w, ok := t.res.(watcher)
+		if !ok {
+			continue
+		}
+		h.mu.Lock()
+		if t.watch != nil {
+			t.watch()
+			t.watch = nil
+		}
+		if on {
+			ctx, cancel := context.WithCancel(h.ctx)
+			t.watch = cancel
+			h.wg.Go(func() {
+				w.Watch(ctx, func(reason string) {
+					if ctx.Err() == nil {
+						h.event(noticed{Group: group, Resource: name, Reason: reason})
+					}
+				})
+			})
+		}
+		h.mu.Unlock()
+	}
+}
+
+// Status asks the resources of a group that have something to tell; name → line.
+func (h *host) Status(ctx context.Context, group string) map[string]string {
+	out := map[string]string{}
+	for _, t := range h.of(group, "") {
+		if s, ok := t.res.(statuser); ok {
+			if line, err := s.Status(ctx); err == nil {
+				out[t.name] = line
+			} else {
+				out[t.name] = err.Error()
+			}
+		}
+	}
+	return out
+}
+
+// Close ends what runs. Resources stay as they are.
+func (h *host) Close() {
+	h.stop()
+	h.wg.Wait()
+}
