@@ -35,8 +35,8 @@ type order struct {
 	alone   bool            // caretaker: restart without asking
 }
 
-// report is what the agent has to say; node.go makes entries of it and repeats them until they are applied.
-type report struct {
+// outcome is what the agent has to say; node.go makes entries of it and repeats them until they are applied.
+type outcome struct {
 	kind     string // entryStarted, entryStopped, entryFailure
 	group    string
 	epoch    uint64
@@ -55,13 +55,13 @@ const (
 
 // agent is all groups on this node.
 type agent struct {
-	groups  []*groupAgent // in the order they were first seen
-	nextID  uint64
-	serial  uint64 // of failure reports, counts the session
-	actions []action
-	cancels []uint64
-	reports []report
-	watches []watchSwitch
+	groups   []*groupAgent // in the order they were first seen
+	nextID   uint64
+	serial   uint64 // of failure reports, counts the session
+	actions  []action
+	cancels  []uint64
+	outcomes []outcome
+	watches  []watchSwitch
 }
 
 type watchSwitch struct {
@@ -245,7 +245,7 @@ func (g *groupAgent) stop(now instant) {
 	g.drop()
 	if g.order.epoch != 0 && g.stopped != g.order.epoch {
 		g.stopped = g.order.epoch
-		g.a.reports = append(g.a.reports, report{kind: entryStopped, group: g.name, epoch: g.order.epoch})
+		g.a.outcomes = append(g.a.outcomes, outcome{kind: entryStopped, group: g.name, epoch: g.order.epoch})
 	}
 }
 
@@ -316,7 +316,7 @@ func (g *groupAgent) run(now instant) {
 	}
 	if g.started != g.order.epoch {
 		g.started = g.order.epoch
-		g.a.reports = append(g.a.reports, report{kind: entryStarted, group: g.name, epoch: g.order.epoch})
+		g.a.outcomes = append(g.a.outcomes, outcome{kind: entryStarted, group: g.name, epoch: g.order.epoch})
 	}
 }
 
@@ -523,7 +523,7 @@ func (g *groupAgent) fail(r *resourceAgent, d actionDone) {
 	g.a.serial++
 	r.failed = append(slices.DeleteFunc(r.failed, func(s uint64) bool { return s <= g.order.counted }), g.a.serial)
 	r.op = d.Op
-	g.a.reports = append(g.a.reports, report{kind: entryFailure, group: g.name, epoch: g.order.epoch, resource: r.config.Name,
+	g.a.outcomes = append(g.a.outcomes, outcome{kind: entryFailure, group: g.name, epoch: g.order.epoch, resource: r.config.Name,
 		op: d.Op, reason: d.Err, tail: d.Tail, serial: g.a.serial})
 }
 

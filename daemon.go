@@ -1,10 +1,27 @@
-// What is the real world around a node? Sockets, files, processes, and the only select.
+// What is the real world around a node? It finds out who this host is, opens folder, sockets and keys, and runs the
+// loop that has the only clock and the only select. It decides nothing: node.go does.
 
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
 )
 
 // daemonOptions are the flags of `hactl daemon`.
@@ -14,8 +31,497 @@ type daemonOptions struct {
 	StateDir  string // /var/lib/ha
 	RunDir    string // /run/ha
 	Socket    string // control socket; in RunDir unless --socket says otherwise
-	Bootstrap bool   // found the cluster although not all voters are heard
+	Bootstrap bool   // found the cluster although not all voters are there
 	LogFormat string // auto, journal, text, json
+	Version   string
 }
 
-func runDaemon(ctx context.Context, o daemonOptions) error { return errors.New("to be written") }
+const (
+	eventQueue   = 4096                  // events that may wait for the loop
+	statusGap    = 20 * time.Millisecond // between two Status documents
+	statusStale  = time.Second           // ages in it are no older
+	detailsEvery = 2 * time.Second       // resources are asked for what they have to show
+)
+
+// daemon is one run of the program.
+type daemon struct {
+	o      daemonOptions
+	log    *slog.Logger
+	level  slog.LevelVar
+	boot   string
+	name   string
+	folder stateFolder
+	store  *diskStore
+	net    *network
+	host   *host
+	node   *node
+	files  *configFile
+	events chan any
+	ended  chan struct{} // closed when the loop is over: nobody takes events any more
+
+	published atomic.Pointer[published]
+	mu        sync.Mutex
+	changed   chan struct{} // closed and made anew with each published document
+	details   map[string]map[string]string
+	leaseFile string
+}
+
+// published is what the commands see; made on the loop, never changed after.
+type published struct {
+	status  *Status
+	history []Event
+	config  ConfigState
+	state   []byte
+	version uint64
+	at      instant
+}
+
+// runDaemon runs until ctx ends and the groups are handed over, or a second signal comes.
+func runDaemon(ctx context.Context, o daemonOptions) error {
+	d := &daemon{o: o, folder: stateFolder(o.StateDir), events: make(chan any, eventQueue), ended: make(chan struct{}), changed: make(chan struct{}),
+		leaseFile: filepath.Join(o.RunDir, "lease")}
+	d.log = newLogger(o.LogFormat, os.Stderr, &d.level)
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("read the kernel's boot id: %w", err)
+	}
+	d.boot = strings.TrimSpace(string(boot))
+	if err := os.MkdirAll(o.RunDir, 0o750); err != nil {
+		return fmt.Errorf("make run folder: %w", err)
+	}
+	restored, member, err := d.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer d.store.Close()
+	if err := d.begin(restored, member); err != nil {
+		return err
+	}
+	defer d.net.Close()
+	defer d.host.Close()
+	return d.serve(ctx)
+}
+
+// open reads the file, finds out who this host is, and opens the state folder.
+func (d *daemon) open(ctx context.Context) (*restored, member, error) {
+	text, cfg, report := readConfigFile(d.o.Config)
+	known, err := d.folder.Node()
+	if err != nil {
+		d.log.Warn("the node's name is not known from before", "event", "name-unknown", "err", err)
+	}
+	if cfg == nil && known == "" {
+		return nil, member{}, &hintError{msg: report, hint: "mend " + d.o.Config + ", then: hactl config check " + d.o.Config, code: exitError}
+	}
+	if cfg != nil {
+		if d.name, err = d.whoAmI(ctx, cfg, known); err != nil {
+			return nil, member{}, err
+		}
+	} else {
+		d.name = known
+	}
+	var found openedFolder
+	d.store, found, err = openStore(d.o.StateDir, d.name, d.log, func(s saved) { d.emit(s) })
+	if err != nil {
+		return nil, member{}, err
+	}
+	if err := d.folder.SaveNode(d.name); err != nil {
+		d.log.Error("cannot remember the node's name", "event", "store-failed", "err", err)
+	}
+	inForce := cfg
+	if found.Restored != nil {
+		st, err := stateOf(found.Restored)
+		if err == nil && st.Config.Effective != nil {
+			inForce = st.Config.Effective
+		}
+	}
+	if inForce == nil {
+		d.store.Close()
+		return nil, member{}, &hintError{msg: report, hint: "mend " + d.o.Config, code: exitError}
+	}
+	d.files = newConfigFile(d, text, cfg, report)
+	d.files.inForce = inForce
+	d.level.Set(logLevel(inForce.Cluster.LogLevel))
+	return found.Restored, found.Member, nil
+}
+
+// whoAmI waits until one of the addresses in the file is configured here.
+func (d *daemon) whoAmI(ctx context.Context, cfg *Config, saved string) (string, error) {
+	override := d.o.Node
+	if override == "" && saved != "" && cfg.node(saved) != nil {
+		override = saved // once known, a missing interface changes nothing
+	}
+	told := ""
+	for {
+		local, err := localAddrs()
+		if err != nil {
+			return "", err
+		}
+		name, err := identify(cfg, local, override)
+		if err == nil {
+			return name, nil
+		}
+		if d.o.Node != "" {
+			return "", err
+		}
+		if told != err.Error() {
+			told = err.Error()
+			d.log.Warn(told, "event", "identity-unknown")
+		}
+		if !pause(ctx, time.Second) {
+			return "", errors.New("ended before this host had one of the cluster's addresses")
+		}
+	}
+}
+
+// begin opens keys and sockets and makes the node.
+func (d *daemon) begin(restored *restored, m member) error {
+	cfg := d.files.inForce
+	keys, err := loadKeys(cfg.Cluster.KeyFile)
+	if err != nil {
+		return fmt.Errorf("load the key: %w", err)
+	}
+	d.net, err = openNetwork(d.name, cfg, keys, func(r received) { d.emit(r) }, d.log)
+	if err != nil {
+		return err
+	}
+	d.host = newHost(d.o.RunDir, d.log, d.emit)
+	marks, caretaker := d.readLease()
+	joined, err := d.folder.Boot()
+	if err != nil {
+		d.log.Warn("whether this node has joined since the boot is not known", "event", "boot-unknown", "err", err)
+	}
+	d.node, err = newNode(boottime(), nodeOptions{
+		Name: d.name, Session: d.net.Session(), Boot: d.boot, Bootstrap: d.o.Bootstrap, Member: m.ID, Born: boottime(),
+		Wall: func() int64 { return time.Now().UnixNano() }, Random: random, Log: d.log,
+		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Restored: restored,
+		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker,
+	}, d.net, d.host, d)
+	return err
+}
+
+func random() uint64 {
+	return newMember("").ID // never 0, never one of raft's own
+}
+
+// serve runs the loop and what stands around it.
+func (d *daemon) serve(ctx context.Context) error {
+	l, err := listenControl(d.o.Socket, d.o.RunDir)
+	if err != nil {
+		return err
+	}
+	d.publish(boottime())
+	around, end := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer end()
+	wg.Go(func() {
+		if err := serveControl(around, l, d, d.log); err != nil {
+			d.log.Error("the control socket is gone", "event", "control-failed", "err", err)
+		}
+	})
+	wg.Go(func() { watchLinks(around, d.log, func() { d.post(around, (*node).LinksChanged) }) })
+	wg.Go(func() { d.files.watch(around) })
+	wg.Go(func() { d.watchKeys(around) })
+	wg.Go(func() { d.askDetails(around) })
+	d.log.Info("hactl runs", "event", "daemon-started", "node", d.name, "version", d.o.Version, "cluster", d.files.inForce.Cluster.Name)
+	_, _ = sd.SdNotify(false, sd.SdNotifyReady) // without systemd there is nobody to tell
+	d.loop(ctx)
+	d.log.Info("hactl ends", "event", "daemon-ended")
+	return nil
+}
+
+// emit puts an event into the loop; after its end events are dropped.
+func (d *daemon) emit(e any) {
+	select {
+	case d.events <- e:
+	case <-d.ended:
+	}
+}
+
+// post puts a call of the node into the loop.
+func (d *daemon) post(ctx context.Context, call func(*node, instant)) {
+	select {
+	case d.events <- call:
+	case <-d.ended:
+	case <-ctx.Done():
+	}
+}
+
+// loop is the only place that waits.
+func (d *daemon) loop(ctx context.Context) {
+	defer close(d.ended)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	watchdog, pets := d.petWatchdog()
+	defer watchdog()
+	done, leaving := ctx.Done(), false
+	force := make(chan os.Signal, 1)
+	var limit instant
+	for {
+		now := boottime()
+		wake := min(d.node.Wake(), d.publishAt(now))
+		timer.Reset(max(0, wake.sub(now)))
+		select {
+		case e := <-d.events:
+			d.handle(e)
+			for range len(d.events) {
+				d.handle(<-d.events)
+			}
+		case <-timer.C:
+			d.node.Tick(boottime())
+		case <-pets:
+			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
+		case <-done:
+			done, leaving = nil, true
+			signal.Notify(force, syscall.SIGTERM, syscall.SIGINT)
+			limit = boottime().add(d.node.config.stopLongest() + 10*d.node.deadtime() + 5*time.Second)
+			d.log.Info("stopping: handing over", "event", "daemon-stopping")
+			_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
+			d.node.Leave(boottime())
+		case <-force:
+			d.log.Warn("second signal: ending at once, what runs is left running", "event", "daemon-forced")
+			return
+		}
+		now = boottime()
+		d.publishIfDue(now)
+		if leaving {
+			gone, why := d.node.Gone(now)
+			if gone {
+				return
+			}
+			if now > limit {
+				d.log.Error("ending although not everything is handed over: "+why, "event", "daemon-forced")
+				return
+			}
+		}
+	}
+}
+
+func (d *daemon) handle(e any) {
+	now := boottime()
+	switch e := e.(type) {
+	case received:
+		d.node.Received(now, e)
+	case saved:
+		d.node.Saved(now, e)
+	case actionDone:
+		d.node.ActionDone(now, e)
+	case noticed:
+		d.node.Noticed(now, e)
+	case func(*node, instant):
+		e(d.node, now)
+	}
+}
+
+// petWatchdog tells systemd that the loop turns.
+func (d *daemon) petWatchdog() (stop func(), pets <-chan time.Time) {
+	every, err := sd.SdWatchdogEnabled(false)
+	if err != nil || every == 0 {
+		return func() {}, nil
+	}
+	t := time.NewTicker(every / 3)
+	return t.Stop, t.C
+}
+
+// publishAt is when a changed document is due.
+func (d *daemon) publishAt(now instant) instant {
+	p := d.published.Load()
+	if p.version != d.node.version {
+		return p.at.add(statusGap)
+	}
+	return p.at.add(statusStale)
+}
+
+func (d *daemon) publishIfDue(now instant) {
+	if now >= d.publishAt(now) {
+		d.publish(now)
+	}
+}
+
+// publish makes the documents that the commands read.
+func (d *daemon) publish(now instant) {
+	d.mu.Lock()
+	details := d.details
+	d.mu.Unlock()
+	out := surroundings{version: d.o.Version, details: details, keys: map[string]string{}}
+	for _, l := range d.net.LinkStates() {
+		out.links = append(out.links, LinkStatus{Name: l.Name, Interface: l.Interface, State: l.State})
+	}
+	for _, p := range d.net.Stats().Peers {
+		out.keys[p.Name] = strings.Join(p.Keys, " ")
+	}
+	p := &published{status: d.node.Status(now, out), version: d.node.version, at: now}
+	if s := d.node.state; s != nil {
+		p.history = append(p.history, s.History...)
+		p.config = s.Config
+		p.state = d.node.snapshot(now)
+	}
+	d.published.Store(p)
+	d.mu.Lock()
+	close(d.changed)
+	d.changed = make(chan struct{})
+	d.mu.Unlock()
+}
+
+// askDetails asks the resources for what they have to show, away from the loop.
+func (d *daemon) askDetails(ctx context.Context) {
+	for pause(ctx, detailsEvery) {
+		all := map[string]map[string]string{}
+		for _, g := range d.published.Load().status.Groups {
+			ask, cancel := context.WithTimeout(ctx, detailsEvery)
+			all[g.Name] = d.host.Status(ask, g.Name)
+			cancel()
+		}
+		d.mu.Lock()
+		d.details = all
+		d.mu.Unlock()
+	}
+}
+
+// The controller, for control.go.
+
+func (d *daemon) Status() *Status { return d.published.Load().status }
+
+func (d *daemon) Changed() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changed
+}
+
+func (d *daemon) History(n int) []Event {
+	h := d.published.Load().history
+	return h[max(0, len(h)-n):]
+}
+
+func (d *daemon) Config() (uint64, string, []byte, *Config) {
+	p := d.published.Load()
+	if p.config.Effective == nil {
+		return 0, d.files.hash, d.files.text, d.files.inForce
+	}
+	text, err := decompress(p.config.Text)
+	if err != nil {
+		d.log.Error("the config's text cannot be read", "event", "config-unreadable", "err", err)
+	}
+	return p.config.Generation, p.config.Hash, text, p.config.Effective
+}
+
+func (d *daemon) State() ([]byte, error) {
+	s := d.published.Load().state
+	if s == nil {
+		return nil, &hintError{msg: "this node has no state yet", hint: "hactl status"}
+	}
+	return s, nil
+}
+
+func (d *daemon) Command(ctx context.Context, c Command, progress func(Progress)) error {
+	return d.ask(ctx, progress, func(n *node, now instant, say func(Progress)) { n.Command(now, c, say) })
+}
+
+// ask runs a command in the loop and passes on what it says.
+func (d *daemon) ask(ctx context.Context, progress func(Progress), call func(*node, instant, func(Progress))) error {
+	said := make(chan Progress, 64)
+	d.post(ctx, func(n *node, now instant) {
+		call(n, now, func(p Progress) {
+			select {
+			case said <- p:
+			default: // nobody listens any more
+				if p.Done {
+					go func() { // there is room as soon as one is read
+						select {
+						case said <- p:
+						case <-ctx.Done():
+						}
+					}()
+				}
+			}
+		})
+	})
+	for {
+		select {
+		case p := <-said:
+			if p.Err != "" {
+				return &hintError{p.Err, p.Hint, p.Code}
+			}
+			if p.Text != "" {
+				progress(Progress{Text: p.Text})
+			}
+			if p.Done {
+				return nil
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// The keeper, for node.go.
+
+func (d *daemon) Save(w write)                          { d.store.Save(w) }
+func (d *daemon) Replace(why string, m member, w write) { d.store.Replace(why, m, w) }
+func (d *daemon) Accept(c ConfigState)                  { d.accept(c) }
+
+func (d *daemon) KeepJoined() {
+	if err := d.folder.SaveBoot(bootNote{Boot: d.boot, Joined: true}); err != nil {
+		d.log.Error("cannot remember that this node has joined", "event", "store-failed", "err", err)
+	}
+}
+
+// leaseNote is the file that a restarted daemon reads.
+type leaseNote struct {
+	Boot      string      `json:"boot"`
+	Caretaker bool        `json:"caretaker"`
+	Marks     []leaseMark `json:"marks"`
+}
+
+func (d *daemon) KeepLease(marks []leaseMark, caretaker bool) {
+	b, err := json.Marshal(leaseNote{d.boot, caretaker, marks})
+	if err == nil {
+		// A folder that a reboot empties needs no fsync; the rename keeps a half-written file from being read.
+		if err = os.WriteFile(d.leaseFile+".new", b, 0o600); err == nil {
+			err = os.Rename(d.leaseFile+".new", d.leaseFile)
+		}
+	}
+	if err != nil {
+		d.log.Error("cannot note the lease for a restart", "event", "lease-note-failed", "err", err)
+	}
+}
+
+func (d *daemon) readLease() ([]leaseMark, bool) {
+	b, err := os.ReadFile(d.leaseFile)
+	var note leaseNote
+	if err != nil || json.Unmarshal(b, &note) != nil || note.Boot != d.boot {
+		return nil, false
+	}
+	return note.Marks, note.Caretaker
+}
+
+// accept takes a config that came into force. The files are not the loop's business.
+func (d *daemon) accept(c ConfigState) {
+	d.level.Set(logLevel(c.Effective.Cluster.LogLevel))
+	if err := d.net.Reconfigure(c.Effective); err != nil {
+		d.log.Error("the links of the new config cannot be used", "event", "links-failed", "err", err)
+	}
+	d.files.accept(c)
+}
+
+func compress(text []byte) []byte {
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(text); err != nil {
+		panic("compress: " + err.Error()) // into memory: cannot fail
+	}
+	if err := w.Close(); err != nil {
+		panic("compress: " + err.Error())
+	}
+	return b.Bytes()
+}
+
+func decompress(b []byte) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(r, 1<<20))
+}

@@ -124,7 +124,9 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 	case opStart:
 		err = t.res.Start(ctx, a.Hint)
 	case opStop:
-		err = t.res.Stop(ctx)
+		if err = t.res.Stop(ctx); err == nil {
+			h.forget(a.Group, a.Config)
+		}
 	case opMonitor:
 		d.Condition, err = t.res.Monitor(ctx)
 	case opFit:
@@ -141,6 +143,17 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 		}
 	}
 	return d
+}
+
+// forget drops a resource that is stopped: the next operation makes it anew, under the config of then.
+func (h *host) forget(group string, c ResourceConfig) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	key := thingKey(group, c)
+	if t := h.things[key]; t != nil && t.watch != nil {
+		t.watch()
+	}
+	delete(h.things, key)
 }
 
 // Cancel asks a running action to end early.

@@ -93,7 +93,7 @@ type node struct {
 
 	// leading and proposing
 	agent     agent
-	reports   []report
+	outcomes  []outcome
 	proposals []proposal
 	joined    bool // this session's join is applied
 	joining   bool // and has been proposed

@@ -20,7 +20,7 @@ type proposal struct {
 
 // key names what an entry is about, so that it is not proposed twice at once.
 func (e *Entry) key() string {
-	return fmt.Sprintf("%s/%s/%s/%s/%d/%d/%v", e.Kind, e.Group, e.Resource, e.Node, e.Epoch, e.Serial, e.On)
+	return fmt.Sprintf("%s/%s/%s/%s/%d/%d/%v/%x", e.Kind, e.Group, e.Resource, e.Node, e.Epoch, e.Serial, e.On, e.Request)
 }
 
 // repeatAfter is how long a proposal may take before it is made again.
@@ -261,12 +261,12 @@ func (n *node) founding(now instant, v *View) bool {
 
 // report proposes what only this node knows.
 func (n *node) report(now instant) {
-	n.reports = append(n.reports, n.agent.reports...)
-	n.agent.reports = nil
+	n.outcomes = append(n.outcomes, n.agent.outcomes...)
+	n.agent.outcomes = nil
 	if n.yielded != "" && len(n.agent.running()) == 0 {
 		n.log.Info("everything is stopped; joining the cluster anew", "event", "yielded", "why", n.yielded)
 		n.yielded = ""
-		n.reports = nil
+		n.outcomes = nil
 		n.version++
 	}
 	if n.state == nil || n.cons == nil || !n.hasQuorum() {
@@ -298,7 +298,7 @@ func (n *node) proposeJoin(now instant, me *NodeState) {
 // reportGroups keeps a report as long as it has a point, and proposes it. Failures go in order, one at a time.
 func (n *node) reportGroups(now instant, me *NodeState) {
 	failure := false
-	n.reports = slices.DeleteFunc(n.reports, func(r report) bool {
+	n.outcomes = slices.DeleteFunc(n.outcomes, func(r outcome) bool {
 		g := n.state.group(r.group)
 		if g == nil {
 			return r.kind != entryFailure || r.serial <= me.Serial

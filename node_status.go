@@ -1,0 +1,335 @@
+// What is there to show? The Status document from the state and from what this node knows: is my service up, where, is
+// its data safe, what needs me. Sentences only; how they look is for cmd_status_render.go.
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// surroundings is what only the shell knows.
+type surroundings struct {
+	version string
+	links   []LinkStatus
+	keys    map[string]string            // node → ids of keys that it seals with
+	details map[string]map[string]string // group → resource → line
+}
+
+// Status is the document as of now.
+func (n *node) Status(now instant, out surroundings) *Status {
+	s := &Status{Cluster: n.config.Cluster.Name, Node: n.name, Version: out.version, Wall: time.Unix(0, n.opt.Wall()),
+		Enforcer: "the daemon itself: no gate, watchdog or fence", Caretaker: n.caretaker, Quorum: n.hasQuorum(), Links: out.links}
+	n.statusNodes(now, s, out)
+	n.statusLinks(now, s)
+	if n.state == nil {
+		s.Problems = append(s.Problems, Problem{ID: "no-cluster", Severity: "error", What: "this node is not part of a running cluster",
+			Why: n.whyBlank(), Next: "it goes on by itself when that has changed"})
+		for _, g := range n.config.Groups {
+			s.Groups = append(s.Groups, n.statusBlankGroup(&g))
+		}
+	} else {
+		st := n.cons.Status()
+		s.Generation, s.Incarnation, s.Maintenance, s.Voters = n.state.Config.Generation, n.state.Incarnation.Counter, n.state.Maintenance, len(st.Members.Voters)
+		s.Leader = n.nameOf(st.Leader)
+		if st.Leader == n.member {
+			s.Leader = n.name
+		}
+		n.statusGroups(now, s, out)
+		n.statusProblems(now, s)
+	}
+	s.Problems = append(s.Problems, n.problems...)
+	s.Overall = overall(s)
+	return s
+}
+
+// overall: down when a group that should run does not, degraded when anything needs somebody.
+func overall(s *Status) string {
+	worst := "ok"
+	for _, p := range s.Problems {
+		worst = "degraded"
+		_ = p
+	}
+	for _, g := range s.Groups {
+		if g.State != "started" && s.Maintenance == nil {
+			return "down"
+		}
+	}
+	for _, x := range s.Nodes {
+		if x.State != "online" {
+			worst = "degraded"
+		}
+	}
+	if len(s.Groups) == 0 && !s.Quorum {
+		return "down"
+	}
+	return worst
+}
+
+func (n *node) statusNodes(now instant, s *Status, out surroundings) {
+	for i := range n.config.Nodes {
+		c := &n.config.Nodes[i]
+		p := n.peers.get(c.Name)
+		x := NodeStatus{Name: c.Name, Role: c.Role, State: "never seen", Key: out.keys[c.Name], Heard: c.Name == n.name}
+		if c.Name != n.name {
+			x.Links = p.on(now, n.deadtime())
+			x.Heard = len(x.Links) > 0
+			if x.Heard && p.beatAt != 0 {
+				x.Clock = (time.Duration(p.beat.Wall-n.opt.Wall()) + now.sub(p.beatAt)).Seconds()
+			}
+		}
+		if n.state != nil {
+			n.statusMember(now, &x)
+		} else if x.Heard {
+			x.State = "joining"
+		}
+		s.Nodes = append(s.Nodes, x)
+	}
+}
+
+func (n *node) statusMember(now instant, x *NodeStatus) {
+	m := n.state.node(x.Name)
+	if m == nil {
+		return
+	}
+	x.Voter = m.Voter
+	x.Leader = m.Member != 0 && n.cons.Status().Leader == m.Member
+	clock := n.clusterClock(now)
+	switch {
+	case m.Member == 0 && !x.Heard:
+	case m.Left && !x.Heard:
+		x.State = "left"
+	case m.Lost != nil:
+		x.State, x.Since = "lost", (clock - m.Lost.Clock).Seconds()
+	case !x.Heard && !n.hasQuorum():
+		x.State = "lost"
+		if d := n.peers.silence(now, x.Name); d < 1<<61 {
+			x.Since = d.Seconds()
+		}
+	case !m.Joined || m.Left:
+		x.State = "joining"
+	case m.Standby != nil:
+		x.State, x.Since = "standby", (clock - m.Standby.Clock).Seconds()
+	default:
+		x.State, x.Since = "online", (clock - m.Since).Seconds()
+	}
+}
+
+// statusLinks finds the nodes that are heard, but not on every link that both are on.
+func (n *node) statusLinks(now instant, s *Status) {
+	me := n.config.node(n.name)
+	for i := range s.Links {
+		l := &s.Links[i]
+		for j := range n.config.Nodes {
+			c := &n.config.Nodes[j]
+			if c.Name == n.name || me.on(l.Name) == "" || c.on(l.Name) == "" {
+				continue
+			}
+			p := n.peers.get(c.Name)
+			if on := p.on(now, n.deadtime()); len(on) > 0 && !slices.Contains(on, l.Name) && now.sub(p.since) > n.deadtime() {
+				l.Silent = append(l.Silent, c.Name)
+			}
+		}
+		switch {
+		case me.on(l.Name) == "":
+		case l.State != "up":
+			s.problem("link-down", "warning", fmt.Sprintf("link %s (%s): %s", l.Name, l.Interface, l.State), "", "heartbeats go over the other links", "ip link show "+l.Interface)
+		case len(l.Silent) > 0:
+			s.problem("link-silent", "warning", fmt.Sprintf("link %s (%s): %s heard on another link but not on this one", l.Name, l.Interface, strings.Join(l.Silent, ", ")),
+				"its cable, switch or a firewall", "heartbeats go over the other links", "")
+		}
+	}
+}
+
+func (s *Status) problem(id, severity, what, why, next, command string) {
+	s.Problems = append(s.Problems, Problem{ID: id, Severity: severity, What: what, Why: why, Next: next, Command: command})
+}
+
+func (n *node) statusBlankGroup(g *GroupConfig) GroupStatus {
+	x := GroupStatus{Name: g.Name, State: "stopped", Why: n.whyBlank()}
+	for _, r := range g.Resources {
+		x.Resources = append(x.Resources, ResourceStatus{Name: r.Name, Type: r.Type})
+	}
+	return x
+}
+
+func (n *node) statusGroups(now instant, s *Status, out surroundings) {
+	clock := n.clusterClock(now)
+	v := n.view(now)
+	for _, verdict := range n.verdicts {
+		g := n.state.group(verdict.Group)
+		if g == nil {
+			continue
+		}
+		x := GroupStatus{Name: g.Name, Owner: g.Owner, Epoch: g.Epoch, Since: (clock - g.Since).Seconds(), Rule: verdict.Rule, Why: verdict.Text,
+			State: groupWord(g), Pin: g.Pin, Nodes: why(n.state, v, g.Name)}
+		if g.Phase == phaseStarted && n.isLost(now, g.Owner) {
+			x.State = "waiting"
+		}
+		if g.Owner == n.name {
+			if left := n.leaseEnd(g.Name, g.Epoch).sub(now); left > 0 {
+				x.Lease = left.Seconds()
+			}
+		}
+		if g.Pin != nil {
+			x.PinAge = (clock - g.Pin.Clock).Seconds()
+			if g.Pin.Until != 0 {
+				x.PinLeft = max(0, g.Pin.Until-clock).Seconds()
+			}
+		}
+		n.statusResources(g, &x, out)
+		s.Groups = append(s.Groups, x)
+	}
+}
+
+func groupWord(g *GroupState) string {
+	switch g.Phase {
+	case phaseStarted:
+		return "started"
+	case phasePlaced:
+		return "starting"
+	case phaseRevoked:
+		if g.Proof == "" {
+			return "stopping"
+		}
+		return "waiting"
+	case phaseBlocked:
+		return "blocked"
+	}
+	return "stopped"
+}
+
+func (n *node) isLost(now instant, node string) bool {
+	m := n.state.node(node)
+	return m != nil && (m.Lost != nil || node != n.name && !n.hasQuorum() && n.peers.silence(now, node) > n.deadtime())
+}
+
+func (n *node) statusResources(g *GroupState, x *GroupStatus, out surroundings) {
+	c := n.state.Config.Effective.group(g.Name)
+	if c == nil {
+		return
+	}
+	a := n.agent.group(g.Name)
+	for _, rc := range c.Resources {
+		r := ResourceStatus{Name: rc.Name, Type: rc.Type, Detail: out.details[g.Name][rc.Name]}
+		if a != nil {
+			if ra := a.resource(rc.Name); ra != nil {
+				r.State = ra.word()
+				if ra.detail != "" {
+					r.Detail = ra.detail
+				}
+			}
+		}
+		for _, f := range n.state.Resources {
+			if f.Group == g.Name && f.Resource == rc.Name {
+				r.Failures = append(r.Failures, f)
+			}
+		}
+		x.Resources = append(x.Resources, r)
+	}
+}
+
+// word is the resource's state as the operator reads it.
+func (r *resourceAgent) word() string {
+	switch {
+	case r.busy != 0 && r.op == opStart:
+		return "starting"
+	case r.busy != 0 && r.op == opStop:
+		return "stopping"
+	}
+	return r.cond.String()
+}
+
+func (n *node) statusProblems(now instant, s *Status) {
+	if !s.Quorum {
+		n.problemQuorum(s)
+	}
+	if n.storeErr != "" {
+		s.problem("store-failed", "error", "the state of this node cannot be stored: "+n.storeErr, "", "it does nothing that depends on it, and asks for no lease", "df -h; dmesg")
+	}
+	if s.Maintenance != nil {
+		s.problem("maintenance", "warning", "maintenance is on, by "+s.Maintenance.By, "", "nothing is started, stopped or moved; nothing fails over", "hactl maintenance off")
+	}
+	for _, x := range s.Nodes {
+		n.problemNode(s, x)
+	}
+	for i := range s.Groups {
+		n.problemGroup(s, &s.Groups[i])
+	}
+	for _, p := range n.peers.all {
+		if p.strange != 0 && now.sub(p.strange) < 2*time.Minute {
+			s.problem("stranger", "error", p.name+" belongs to another cluster with our name and key", "two clusters were founded", "stop one of them and remove its state folder", "")
+		}
+		if h := &p.beat; p.beatAt != 0 && h.Incarnation == n.incarnation() && h.Applied == n.state.Index && h.StateHash != n.stateHash && n.state.Feature == int(h.Feature) {
+			s.problem("state-differs", "error", fmt.Sprintf("the state of %s differs from this node's at the same index %d", p.name, h.Applied), "a bug or a failing memory",
+				"please report it", "")
+		}
+	}
+}
+
+func (n *node) problemQuorum(s *Status) {
+	h := toHint(n.noMajority())
+	p := Problem{ID: "no-quorum", Severity: "error", What: h.msg, Command: "", Next: h.hint}
+	if s.Caretaker {
+		p.What = "the other node is not there to decide with: this one goes on as caretaker"
+		p.Severity = "warning"
+		p.Why = "it restarts its own resources and changes nothing else"
+	}
+	s.Problems = append(s.Problems, p)
+}
+
+func (n *node) problemNode(s *Status, x NodeStatus) {
+	switch {
+	case x.State == "lost":
+		s.Problems = append(s.Problems, Problem{ID: "node-lost", Severity: "error", What: x.Name + " is lost", Since: x.Since,
+			Next: "it comes back by itself when it runs and is reached; nothing can fail over to it until then"})
+	case x.State == "left":
+		s.problem("node-left", "warning", x.Name+" left", "its daemon was stopped", "nothing can fail over to it", "systemctl start ha (on "+x.Name+")")
+	case x.State == "never seen":
+		s.problem("node-never-seen", "warning", x.Name+" has never joined", "", "install hactl, the key and the file there, then: systemctl start ha", "")
+	case x.State == "standby":
+		s.problem("node-standby", "warning", x.Name+" is in standby", "", "nothing runs there", "hactl online "+x.Name)
+	case x.Clock > 1 || x.Clock < -1:
+		s.problem("clock-apart", "warning", fmt.Sprintf("the clock of %s is %s %s ours", x.Name, (time.Duration(x.Clock*1e9)).Abs().Round(time.Second), aheadBehind(x.Clock)),
+			"", "no decision depends on it, but times in logs and histories do: look at time synchronisation", "timedatectl")
+	}
+}
+
+func aheadBehind(d float64) string {
+	if d > 0 {
+		return "ahead of"
+	}
+	return "behind"
+}
+
+func (n *node) problemGroup(s *Status, g *GroupStatus) {
+	state := n.state.group(g.Name)
+	switch {
+	case g.State == "blocked":
+		s.problem("group-blocked", "error", g.Name+" is blocked: "+g.Why, "it is not started elsewhere, since it may still run there", "mend the cause, then", "hactl cleanup "+g.Name)
+	case g.State == "stopped":
+		s.problem("group-stopped", "error", g.Name+" runs nowhere: "+g.Why, "", "", "hactl why "+g.Name)
+	case g.State == "waiting" || g.Rule == "G6":
+		s.problem("group-waiting", "error", g.Name+" waits: "+g.Why, "", "", "hactl why "+g.Name)
+	case g.Rule == "G11":
+		s.problem("group-failing", "error", g.Name+": "+g.Why, "", "", "hactl cleanup "+g.Name)
+	}
+	if p := state.Pin; p != nil && p.Node != g.Owner {
+		s.problem("pin-elsewhere", "warning", fmt.Sprintf("%s is pinned to %s but is %s", g.Name, p.Node, where(g.Owner)), "it cannot go there now",
+			"it goes there when it can", "hactl unmove "+g.Name)
+	}
+	for _, r := range g.Resources {
+		for _, f := range r.Failures {
+			s.Problems = append(s.Problems, Problem{ID: "resource-failed", Severity: "warning",
+				What:  fmt.Sprintf("%s of %s failed %s on %s: %s", f.Op, r.Name, times(max(f.Failcount, 1)), f.Node, f.Reason),
+				Since: (n.clusterClock(n.lastRun) - f.Clock).Seconds(), Next: "forgotten by itself after failure_timeout", Command: "hactl cleanup " + g.Name})
+		}
+	}
+	for _, u := range n.state.Nodes {
+		if reason := u.unfit(g.Name); reason != "" {
+			s.problem("node-unfit", "warning", fmt.Sprintf("%s cannot run %s: %s", u.Name, g.Name, reason), "", "it cannot fail over there", "")
+		}
+	}
+}
