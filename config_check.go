@@ -244,12 +244,7 @@ func (c *checker) voters() {
 	if c.faulty["node"] || len(c.cfg.Nodes) == 0 {
 		return
 	}
-	n, full := len(c.cfg.Nodes), 0
-	for i := range c.cfg.Nodes {
-		if !c.cfg.Nodes[i].witness() || c.faulty[pathKey(nodePath(i), "role")] {
-			full++
-		}
-	}
+	n, full := len(c.cfg.Nodes), len(c.cfg.fullNodes()) // a refused role counts as full, the default
 	if full == 0 {
 		c.onKey(nodePath(0), "all nodes are witnesses, and a witness runs nothing", "at least one [[node]] of role \"full\"", "")
 	}
@@ -399,12 +394,6 @@ func (c *checker) apart() {
 		}
 		return name
 	}
-	full := 0
-	for i := range c.cfg.Nodes {
-		if !c.cfg.Nodes[i].witness() {
-			full++
-		}
-	}
 	for _, g := range c.cfg.Groups {
 		for _, w := range g.With {
 			if a, b := find(g.Name), find(w); a != b {
@@ -420,7 +409,7 @@ func (c *checker) apart() {
 			}
 			if find(g.Name) == find(a) {
 				c.onValue(at, fmt.Sprintf("%s apart %q contradicts with, which keeps the two on one node", c.groupLabel(i), a), "one of the two", "")
-			} else if full == 1 {
+			} else if len(c.cfg.fullNodes()) == 1 {
 				c.warn(at, fmt.Sprintf("%s apart %q leaves one of them without a node", c.groupLabel(i), a), "two nodes of role \"full\"", "")
 			}
 		}

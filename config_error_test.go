@@ -1,3 +1,5 @@
+// Are faults told in order, in full, and with the right guess at what was meant?
+
 package main
 
 import (

@@ -70,7 +70,7 @@ func identify(c *Config, local []netip.Addr, override string) (string, error) {
 // checkHost tells what of the configuration this host, as that node, cannot do. The text gives the places; nil is fine.
 func checkHost(c *Config, text []byte, node string, host []hostInterface) []configError {
 	h := &hostChecker{
-		walker: &walker{src: locate(strings.TrimPrefix(string(text), "\ufeff")), faulty: map[string]bool{}},
+		walker: newWalker(locate(strings.TrimPrefix(string(text), "\ufeff"))),
 		cfg:    c, host: host,
 	}
 	self := c.node(node)

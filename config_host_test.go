@@ -1,3 +1,5 @@
+// Does a host know which node it is, and does it say what it lacks?
+
 package main
 
 import (

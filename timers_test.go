@@ -1,3 +1,5 @@
+// Are the timers what docs/design.md says, and does the safety of the lease hold for every deadtime?
+
 package main
 
 import (
