@@ -58,7 +58,7 @@ type GroupConfig struct {
 	Resources          []ResourceConfig `json:"resources"`
 }
 
-// ResourceConfig holds the keys of all types; config_check.go knows which belong to which type.
+// ResourceConfig holds the keys of all types; config_resource.go knows which belong to which type.
 type ResourceConfig struct {
 	Type    string   `json:"type"`    // vip, httpd, filesystem, drbd, exec
 	Name    string   `json:"name"`    // default: the type, with -2, -3 … when repeated in the group
@@ -147,6 +147,26 @@ func (g *GroupConfig) resource(name string) *ResourceConfig {
 		}
 	}
 	return nil
+}
+
+// voters are all nodes, in the order of the file: a witness votes as well.
+func (c *Config) voters() []string {
+	names := make([]string, len(c.Nodes))
+	for i := range c.Nodes {
+		names[i] = c.Nodes[i].Name
+	}
+	return names
+}
+
+// fullNodes are those that run groups, in the order of the file.
+func (c *Config) fullNodes() []string {
+	var names []string
+	for i := range c.Nodes {
+		if !c.Nodes[i].witness() {
+			names = append(names, c.Nodes[i].Name)
+		}
+	}
+	return names
 }
 
 func (n *NodeConfig) witness() bool { return n.Role == "witness" }

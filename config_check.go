@@ -7,6 +7,7 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -139,7 +140,7 @@ func family(a netip.Addr) string {
 func (c *checker) linkNames() (names []string, whole bool) {
 	whole = !c.faulty["link"]
 	for _, l := range c.cfg.Links {
-		whole = whole && l.Name != "" && !contains(names, l.Name)
+		whole = whole && l.Name != "" && !slices.Contains(names, l.Name)
 		names = append(names, l.Name)
 	}
 	return names, whole
@@ -148,7 +149,7 @@ func (c *checker) linkNames() (names []string, whole bool) {
 func (c *checker) nodeNames() (names []string, whole bool) {
 	whole = !c.faulty["node"]
 	for _, n := range c.cfg.Nodes {
-		whole = whole && n.Name != "" && !contains(names, n.Name)
+		whole = whole && n.Name != "" && !slices.Contains(names, n.Name)
 		names = append(names, n.Name)
 	}
 	return names, whole
@@ -157,7 +158,7 @@ func (c *checker) nodeNames() (names []string, whole bool) {
 func (c *checker) groupNames() (names []string, whole bool) {
 	whole = !c.faulty["group"]
 	for _, g := range c.cfg.Groups {
-		whole = whole && g.Name != "" && !contains(names, g.Name)
+		whole = whole && g.Name != "" && !slices.Contains(names, g.Name)
 		names = append(names, g.Name)
 	}
 	return names, whole
@@ -175,7 +176,7 @@ func (c *checker) nodes() {
 		}
 		for _, a := range n.Address {
 			here := pathKey(table, a.Link)
-			if whole && !contains(links, a.Link) {
+			if whole && !slices.Contains(links, a.Link) {
 				c.onKey(here, fmt.Sprintf("%s address.%s: there is no link %s", elementName("[[node]]", n.Name, i), a.Link, abbreviate(a.Link)),
 					oneOf(links), didYouMean(a.Link, links))
 				c.faulty[here] = true
@@ -193,15 +194,6 @@ func (c *checker) nodes() {
 func (c *checker) anyFaulty(path string) bool {
 	for p := range c.faulty {
 		if strings.HasPrefix(p, path+".") || strings.HasPrefix(p, path+"[") {
-			return true
-		}
-	}
-	return false
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
 			return true
 		}
 	}
@@ -252,12 +244,7 @@ func (c *checker) voters() {
 	if c.faulty["node"] || len(c.cfg.Nodes) == 0 {
 		return
 	}
-	n, full := len(c.cfg.Nodes), 0
-	for i := range c.cfg.Nodes {
-		if !c.cfg.Nodes[i].witness() || c.faulty[pathKey(nodePath(i), "role")] {
-			full++
-		}
-	}
+	n, full := len(c.cfg.Nodes), len(c.cfg.fullNodes()) // a refused role counts as full, the default
 	if full == 0 {
 		c.onKey(nodePath(0), "all nodes are witnesses, and a witness runs nothing", "at least one [[node]] of role \"full\"", "")
 	}
@@ -320,7 +307,7 @@ func (c *checker) groups() {
 				switch {
 				case name == g.Name:
 					c.onValue(here, fmt.Sprintf("%s %s names the group itself", c.groupLabel(i), list.key), "other groups", "")
-				case allGroups && !contains(groups, name):
+				case allGroups && !slices.Contains(groups, name):
 					c.onValue(here, fmt.Sprintf("%s %s: there is no group %q", c.groupLabel(i), list.key, name),
 						wordList(append(others(groups, g.Name), "none"), "or"), didYouMean(name, others(groups, g.Name)))
 				}
@@ -357,13 +344,13 @@ func (c *checker) cycles() {
 		for j, name := range trail {
 			told[name] = true
 			word, next := "with", trail[(j+1)%len(trail)]
-			if contains(c.cfg.group(name).After, next) {
+			if slices.Contains(c.cfg.group(name).After, next) {
 				word = "after"
 			}
 			steps = append(steps, fmt.Sprintf("%s runs %s %s", name, word, next))
 		}
 		key := pathKey(groupPath(i), "after")
-		if !contains(g.After, trail[1]) {
+		if !slices.Contains(g.After, trail[1]) {
 			key = pathKey(groupPath(i), "with")
 		}
 		c.onKey(key, fmt.Sprintf("%s waits for itself: %s", c.groupLabel(i), strings.Join(steps, ", ")), "no circle", "none of them would ever start")
@@ -407,12 +394,6 @@ func (c *checker) apart() {
 		}
 		return name
 	}
-	full := 0
-	for i := range c.cfg.Nodes {
-		if !c.cfg.Nodes[i].witness() {
-			full++
-		}
-	}
 	for _, g := range c.cfg.Groups {
 		for _, w := range g.With {
 			if a, b := find(g.Name), find(w); a != b {
@@ -428,7 +409,7 @@ func (c *checker) apart() {
 			}
 			if find(g.Name) == find(a) {
 				c.onValue(at, fmt.Sprintf("%s apart %q contradicts with, which keeps the two on one node", c.groupLabel(i), a), "one of the two", "")
-			} else if full == 1 {
+			} else if len(c.cfg.fullNodes()) == 1 {
 				c.warn(at, fmt.Sprintf("%s apart %q leaves one of them without a node", c.groupLabel(i), a), "two nodes of role \"full\"", "")
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -186,7 +187,7 @@ func (c *checker) device(r *ResourceConfig, at, label string) {
 	}
 	tags := []string{"UUID", "LABEL", "PARTUUID", "PARTLABEL"}
 	tag, value, found := strings.Cut(r.Device, "=")
-	if found && value != "" && contains(tags, tag) {
+	if found && value != "" && slices.Contains(tags, tag) {
 		return
 	}
 	hint := ""

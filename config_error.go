@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"unicode/utf8"
@@ -67,7 +68,8 @@ func countProblems(problems []configError) (errors, warnings int) {
 	return errors, warnings
 }
 
-// sortProblems brings faults into the order of the text; errors come before warnings of the same place.
+// sortProblems brings faults into the order of the text; errors come before warnings of the same place. Where they are
+// too many, warnings go first: an error must never be cut off by them.
 func sortProblems(problems []configError) []configError {
 	sort.SliceStable(problems, func(i, j int) bool {
 		a, b := problems[i], problems[j]
@@ -79,10 +81,10 @@ func sortProblems(problems []configError) []configError {
 		}
 		return a.Severity == severityError && b.Severity == severityWarning
 	})
-	if len(problems) > problemsMax {
-		problems = problems[:problemsMax]
+	if errors, _ := countProblems(problems); len(problems) > problemsMax && errors > 0 {
+		problems = slices.DeleteFunc(problems, func(p configError) bool { return p.Severity != severityError })
 	}
-	return problems
+	return problems[:min(len(problems), problemsMax)]
 }
 
 // didYouMean is a hint that names the candidate nearest to what was written, or "".

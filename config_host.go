@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -69,7 +70,7 @@ func identify(c *Config, local []netip.Addr, override string) (string, error) {
 // checkHost tells what of the configuration this host, as that node, cannot do. The text gives the places; nil is fine.
 func checkHost(c *Config, text []byte, node string, host []hostInterface) []configError {
 	h := &hostChecker{
-		walker: &walker{src: locate(strings.TrimPrefix(string(text), "\ufeff")), faulty: map[string]bool{}},
+		walker: newWalker(locate(strings.TrimPrefix(string(text), "\ufeff"))),
 		cfg:    c, host: host,
 	}
 	self := c.node(node)
@@ -121,12 +122,19 @@ func (h *hostChecker) names() []string {
 	return names
 }
 
+// free are the interfaces that no link of the file uses: one of these may be meant by a link that names none.
+func (h *hostChecker) free() []string {
+	return slices.DeleteFunc(h.names(), func(name string) bool {
+		return slices.ContainsFunc(h.cfg.Links, func(l LinkConfig) bool { return l.Interface == name })
+	})
+}
+
 // usable reports an interface that is missing or carries nothing, and says whether its addresses can be judged.
-func (h *hostChecker) usable(path, label, name string) (*hostInterface, bool) {
+func (h *hostChecker) usable(path, label, name string, candidates []string) (*hostInterface, bool) {
 	i := h.find(name)
 	switch {
 	case i == nil:
-		h.onValue(path, fmt.Sprintf("%s interface: this host has no %q", label, name), oneOf(h.names()), didYouMean(name, h.names()))
+		h.onValue(path, fmt.Sprintf("%s interface: this host has no %q", label, name), oneOf(h.names()), didYouMean(name, candidates))
 		return nil, false
 	case !i.Up:
 		h.warn(path, fmt.Sprintf("%s interface %q is down", label, name), "it up", fmt.Sprintf("`ip link set %s up`", name))
@@ -138,7 +146,7 @@ func (h *hostChecker) usable(path, label, name string) (*hostInterface, bool) {
 
 func (h *hostChecker) link(i int, self *NodeConfig, address string) {
 	l := &h.cfg.Links[i]
-	iface, ok := h.usable(pathKey(linkPath(i), "interface"), "[[link]] "+l.Name, l.Interface)
+	iface, ok := h.usable(pathKey(linkPath(i), "interface"), "[[link]] "+l.Name, l.Interface, h.free())
 	if !ok {
 		return
 	}
@@ -206,7 +214,7 @@ func (h *hostChecker) vip(gi, ri int) {
 	r := &g.Resources[ri]
 	at := resourcePath(gi, ri)
 	label := fmt.Sprintf("[[group.resource]] %s/%s", g.Name, r.Name)
-	iface, ok := h.usable(pathKey(at, "interface"), label, r.Interface)
+	iface, ok := h.usable(pathKey(at, "interface"), label, r.Interface, h.names())
 	a := r.vipAddress()
 	if !ok || !a.IsValid() {
 		return

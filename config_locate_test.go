@@ -13,24 +13,24 @@ import (
 
 func TestLocate(t *testing.T) {
 	text := strings.Join([]string{
-		`top = 1 # a comment = 2`,         // 1
-		`[cluster]`,                       // 2
-		`  name = "a = [b] # c"`,          // 3
-		`[[node]]`,                        // 4
+		`top = 1 # a comment = 2`, // 1
+		`[cluster]`,               // 2
+		`  name = "a = [b] # c"`,  // 3
+		`[[node]]`,                // 4
 		`address = { lan = "x", "y z" = [1, { w = 2 }] }`, // 5
-		`[[node]]`,        // 6
-		`address.lan = 7`, // 7
-		`  [[node.sub]]`,  // 8
-		`deep.er = """`,   // 9
-		`no = "key" \"""`, // 10
-		`still text"""`,   // 11
-		`[node.table]`,    // 12
-		`list = [ # one`,  // 13
-		`  '''a`,          // 14
-		`]''',`,           // 15
-		`  2 ]`,           // 16
+		`[[node]]`,                         // 6
+		`address.lan = 7`,                  // 7
+		`  [[node.sub]]`,                   // 8
+		`deep.er = """`,                    // 9
+		`no = "key" \"""`,                  // 10
+		`still text"""`,                    // 11
+		`[node.table]`,                     // 12
+		`list = [ # one`,                   // 13
+		`  '''a`,                           // 14
+		`]''',`,                            // 15
+		`  2 ]`,                            // 16
 		`"qu\"oted" = 1979-05-27 07:32:00`, // 17
-		`last = true`, // 18
+		`last = ["""x"""", '''y''''', 3]`,  // 18
 	}, "\n")
 	s := locate(text)
 	var got []string
@@ -65,6 +65,9 @@ func TestLocate(t *testing.T) {
 		`16:3 16:3 node[1].table.list[1]`,
 		`17:1 17:14 node[1].table."qu\"oted"`,
 		`18:1 18:8 node[1].table.last`,
+		`18:19 18:19 node[1].table.last[1]`,
+		`18:30 18:30 node[1].table.last[2]`,
+		`18:9 18:9 node[1].table.last[0]`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

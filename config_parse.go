@@ -26,7 +26,8 @@ func parseConfig(text []byte) (*Config, []configError) {
 	if tree == nil {
 		return nil, sortProblems(problems)
 	}
-	w := &walker{src: src, partial: len(problems) > 0, problems: problems, faulty: map[string]bool{}}
+	w := newWalker(src)
+	w.partial, w.problems = len(problems) > 0, problems
 	w.twice()
 	file := w.section(&fileSpec, "", "", "", tree)
 	cfg := build(file)

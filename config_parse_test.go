@@ -5,6 +5,7 @@ package main
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,6 +132,37 @@ func TestConfigColumns(t *testing.T) {
 		if got[what] != at {
 			t.Errorf("%s at %v, want %v", what, got[what], at)
 		}
+	}
+}
+
+func TestConfigVoters(t *testing.T) {
+	c, problems := parseConfig(readFile(t, "ha.toml.example"))
+	if c == nil {
+		t.Fatal(problems)
+	}
+	if diff := cmp.Diff([]string{"alice", "bob", "carol"}, c.voters()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"alice", "bob"}, c.fullNodes()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// However many warnings come before it, an error is told and refuses the file.
+func TestConfigErrorAmongWarnings(t *testing.T) {
+	text := strings.Replace(string(readFile(t, "testdata/config/good-three.toml")), "prefer", "failure_timeout = \"1s\"\nprefer", 1)
+	for g := range 9 {
+		text += fmt.Sprintf("[[group]]\nname = \"g%d\"\nfailure_timeout = \"1s\"\n", g)
+		for r := range resourcesMax - 1 {
+			text += fmt.Sprintf("[[group.resource]]\ntype = \"drbd\"\nresource = \"r%d-%d\"\n", g, r)
+		}
+	}
+	if c, problems := parseConfig([]byte(text)); c == nil || len(problems) != problemsMax {
+		t.Fatalf("%d warnings", len(problems))
+	}
+	c, problems := parseConfig([]byte(text + "[[group.resource]]\ntype = \"drbd\"\nresource = \"r0-0\"\n"))
+	if c != nil || len(problems) != 1 { // the resource of another group
+		t.Errorf("%v, %d problems", c != nil, len(problems))
 	}
 }
 
