@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -27,6 +26,7 @@ const (
 	drbdPatience = 2 * time.Second
 	// drbdFenceTime is what a fencing handler is given before frozen I/O counts as a failure.
 	drbdFenceTime = 60 * time.Second
+	drbdLook      = 2 * time.Second // for the look at the state that a message ends with
 )
 
 // commandRunner runs a program to its end and returns its stdout; the error carries stderr and the exit status.
@@ -58,106 +58,6 @@ func newDRBD(c ResourceConfig, env resourceEnv) (resource, error) {
 	}
 	return &drbd{name: c.Resource, log: log, run: runToEnd, stream: streamLines, look: exec.LookPath,
 		proc: "/proc", sys: "/sys", meet: drbdMeet, patience: drbdPatience, fenceTime: drbdFenceTime}, nil
-}
-
-// loaded says whether the kernel module is there; without it nothing can be Primary.
-func (d *drbd) loaded() bool {
-	for _, path := range []string{d.proc + "/drbd", d.sys + "/module/drbd"} {
-		if _, err := os.Stat(path); err == nil {
-			return true
-		}
-	}
-	return false
-}
-
-// read is the resource as the kernel has it now; nil: it is not set up. JSON is asked for first (9), then events,
-// which 8.4 has too.
-func (d *drbd) read(ctx context.Context) (*drbdStatus, error) {
-	if !d.loaded() {
-		return nil, nil
-	}
-	var list []drbdStatus
-	old := d.version84()
-	if !old {
-		out, err := d.run(ctx, "drbdsetup", "status", "--json")
-		if err == nil {
-			list, err = parseDRBDJSON(out)
-		} else if strings.Contains(tailOf(err), "unrecognized option") {
-			old = true
-		}
-		if err != nil && !old {
-			return nil, fmt.Errorf("read state of %s: %w", d.name, err)
-		}
-	}
-	if old {
-		out, err := d.run(ctx, "drbdsetup", "events2", "--now", "--statistics")
-		if err != nil {
-			return d.readWords(ctx, err)
-		}
-		if list, err = parseDRBDEvents(out); err != nil {
-			return nil, fmt.Errorf("read state of %s: %w", d.name, err)
-		}
-	}
-	for i := range list {
-		if list[i].Name == d.name {
-			d.fillProgress(&list[i])
-			return &list[i], nil
-		}
-	}
-	return nil, nil
-}
-
-// version84 reads the version without a fork. In doubt it is 9, which the refusal of --json corrects.
-func (d *drbd) version84() bool {
-	for _, path := range []string{d.sys + "/module/drbd/version", d.proc + "/drbd"} {
-		b, err := os.ReadFile(path)
-		if err == nil {
-			return strings.HasPrefix(strings.TrimPrefix(string(b), "version: "), "8.")
-		}
-	}
-	return false
-}
-
-// readWords is the way for tools so old that they have no events2.
-func (d *drbd) readWords(ctx context.Context, cause error) (*drbdStatus, error) {
-	var out [3]string
-	for i, command := range []string{"role", "cstate", "dstate"} {
-		var err error
-		if out[i], err = d.run(ctx, "drbdadm", command, d.name); err != nil {
-			if t := tailOf(err); i == 0 && (strings.Contains(t, "unknown minor") || strings.Contains(t, "No such resource")) {
-				return nil, nil
-			}
-			return nil, fmt.Errorf("read state of %s: %w", d.name, errors.Join(cause, err))
-		}
-	}
-	s, err := parseDRBDWords(d.name, out[0], out[1], out[2])
-	if err != nil {
-		return nil, fmt.Errorf("read state of %s: %w", d.name, err)
-	}
-	return &s, nil
-}
-
-// fillProgress takes the percentages of 8.4 from /proc/drbd: events2 has none, and what is out of sync says little of
-// a sync of only a part, and nothing of a verify.
-func (d *drbd) fillProgress(s *drbdStatus) {
-	if len(s.Peers) != 1 {
-		return
-	}
-	b, err := os.ReadFile(d.proc + "/drbd")
-	if err != nil {
-		return
-	}
-	p, err := parseProcDRBD(string(b))
-	if err != nil {
-		return
-	}
-	for i := range s.Peers[0].Volumes {
-		v := &s.Peers[0].Volumes[i]
-		m := p.minor(s.volumeOrZero(v.Number).Minor)
-		if m != nil && m.Done >= 0 && v.Replication == m.Replication {
-			v.Done = m.Done
-		}
-	}
 }
 
 func (d *drbd) Monitor(ctx context.Context) (condition, error) {
@@ -316,7 +216,7 @@ func (d *drbd) promote(ctx context.Context, s *drbdStatus) error {
 			return fmt.Errorf("%w: %w", errHopeless, d.refused(ctx, "primary", err))
 		case codeTwoPrimaries, codePeerPrimary, codeTransient, codeConcurrent:
 			if time.Now().After(until) || !pause(ctx, drbdPoll) {
-				return fmt.Errorf("%w: %s is still Primary on the peer: %w", errWaiting, d.name, d.refused(context.WithoutCancel(ctx), "primary", err))
+				return fmt.Errorf("%w: %s is still Primary on the peer: %w", errWaiting, d.name, d.refused(ctx, "primary", err))
 			}
 		default:
 			return d.refused(ctx, "primary", err)
@@ -382,7 +282,7 @@ func (d *drbd) Stop(ctx context.Context) error {
 			}
 		case codeTransient, codeConcurrent:
 			if !pause(ctx, drbdPoll) {
-				return d.refused(context.WithoutCancel(ctx), "secondary", err)
+				return d.refused(ctx, "secondary", err)
 			}
 		default:
 			return d.refused(ctx, "secondary", err)
@@ -487,6 +387,8 @@ func drbdCode(err error) int {
 func (d *drbd) refused(ctx context.Context, command string, err error) error {
 	text := refusalText(tailOf(err))
 	state := "down"
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drbdLook) // the time of the operation may be over
+	defer cancel()
 	if s, readErr := d.read(ctx); readErr != nil {
 		state = "state could not be read"
 	} else if s != nil {

@@ -1,5 +1,5 @@
-// Is the data good, and what does the operator see of it? Judges the model of drbd_parse.go: may it be promoted, does
-// it run well, what is the one line for status. Pure. A word that it does not know leads to "don't know", never to a
+// Is the data good, and what does the operator see of it? Judges the model of drbd_parse.go: may it be promoted, what
+// has changed, what is the one line for status. Pure. A word that it does not know leads to "don't know", never to a
 // guess.
 
 package main
@@ -204,56 +204,6 @@ func (s *drbdStatus) inconsistent(number int, name string) string {
 	}
 	return fmt.Sprintf("%s here is Inconsistent: its data is half of one thing and half of another; connect a peer with good data "+
 		"(drbdadm connect %s), or, if this is a new and empty pair: drbdadm primary --force %s", name, s.Name, s.Name)
-}
-
-// health is what a monitor says of a resource that is configured. frozenByFencing is apart: DRBD waits for its
-// handler, which mends it or not, and a stop would only hang in the frozen I/O.
-func (s *drbdStatus) health() (c condition, frozenByFencing bool, err error) {
-	switch s.Role {
-	case drbdSecondary:
-		return conditionStopped, false, nil
-	case drbdPrimary:
-	default:
-		return conditionUnknown, false, fmt.Errorf("role %q of %s is not known to this version: see drbdadm status %s", s.Role, s.Name, s.Name)
-	}
-	switch s.Suspended {
-	case "", "fencing":
-	case "user":
-		return conditionFailed, false, fmt.Errorf("I/O of %s was frozen by an operator: drbdadm resume-io %s", s.Name, s.Name)
-	case "no-data":
-		return conditionFailed, false, fmt.Errorf("I/O of %s is frozen: neither its own disk nor a peer has the data; connect a peer: drbdadm connect %s", s.Name, s.Name)
-	case "quorum":
-		return conditionFailed, false, fmt.Errorf("I/O of %s is frozen: DRBD has lost its quorum; connect a peer: drbdadm connect %s", s.Name, s.Name)
-	default:
-		return conditionFailed, false, fmt.Errorf("I/O of %s is frozen (%s): see drbdadm status %s", s.Name, s.Suspended, s.Name)
-	}
-	for _, v := range s.Volumes {
-		if c, err := s.healthOf(v); err != nil {
-			return c, false, err
-		}
-	}
-	if len(s.Volumes) == 0 {
-		return conditionUnknown, false, fmt.Errorf("%s is Primary but tells of no volume: see drbdadm status %s", s.Name, s.Name)
-	}
-	return conditionRunning, s.Suspended == "fencing", nil
-}
-
-func (s *drbdStatus) healthOf(v drbdVolume) (condition, error) {
-	name := s.volumeName(v.Number)
-	switch v.Disk {
-	case diskUpToDate, diskConsistent, diskAttaching, diskNegotiating:
-	case diskDiskless, diskFailed, diskDetaching, diskInconsistent, diskOutdated:
-		if s.reachable(v.Number) == nil {
-			return conditionFailed, fmt.Errorf("%s is Primary with a disk that is %s and no connected peer has good data: see dmesg, "+
-				"then drbdadm attach %s or drbdadm connect %s", name, v.Disk, s.Name, s.Name)
-		}
-	default:
-		return conditionUnknown, fmt.Errorf("disk state %q of %s is not known to this version: see drbdadm status %s", v.Disk, name, s.Name)
-	}
-	if v.NoQuorum {
-		return conditionFailed, fmt.Errorf("%s has lost DRBD's quorum, so it refuses I/O: connect a peer (drbdadm connect %s)", name, s.Name)
-	}
-	return conditionRunning, nil
 }
 
 // differences are the changes between two pictures of one resource that a monitor should look at. Progress is none,

@@ -561,3 +561,25 @@ func TestStreamLines(t *testing.T) {
 		t.Error("a stream that was ended says nothing")
 	}
 }
+
+// The configuration becomes an agent with the real world behind it, which can do what status and placement ask of it.
+func TestNewDRBD(t *testing.T) {
+	if _, err := newDRBD(ResourceConfig{Type: "drbd", Name: "drbd"}, resourceEnv{}); err == nil || !strings.Contains(err.Error(), `resource = "r0"`) {
+		t.Errorf("without a resource: %v", err)
+	}
+	r, err := newDRBD(ResourceConfig{Type: "drbd", Name: "drbd", Resource: "r0"}, resourceEnv{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := r.(*drbd)
+	if d.name != "r0" || d.meet != drbdMeet || d.patience != drbdPatience || d.fenceTime != drbdFenceTime || d.run == nil || d.stream == nil {
+		t.Errorf("agent %+v", d)
+	}
+	for name, ok := range map[string]bool{"watcher": isA[watcher](r), "fitter": isA[fitter](r), "statuser": isA[statuser](r)} {
+		if !ok {
+			t.Errorf("is no %s", name)
+		}
+	}
+}
+
+func isA[T any](v any) bool { _, ok := v.(T); return ok }

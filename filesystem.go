@@ -269,10 +269,15 @@ func (f *filesystem) Stop(ctx context.Context) error {
 			return fmt.Errorf("%s cannot be unmounted: %s is mounted below it: umount %s", f.dir, strings.Join(nested, " and "), nested[len(nested)-1])
 		}
 		err = f.umounts.run(ctx, t.ours.Dir)
-		if err == nil || errors.Is(err, unix.EINVAL) {
-			continue // read back; EINVAL: somebody else was faster
-		}
-		if !errors.Is(err, unix.EBUSY) {
+		switch {
+		case err == nil:
+			continue // read back
+		case errors.Is(err, unix.EINVAL): // somebody else was faster, or it is locked by a container's borders
+			if !pause(ctx, busyPoll) {
+				return fmt.Errorf("umount %s: %w", f.dir, err)
+			}
+			continue
+		case !errors.Is(err, unix.EBUSY):
 			return fmt.Errorf("umount %s: %w", f.dir, err)
 		}
 		if err := f.evict(ctx, t.ours, &e); err != nil {
@@ -294,8 +299,7 @@ func (f *filesystem) gone(t there) error {
 
 // evictor remembers who was asked to go.
 type evictor struct {
-	asked map[int]time.Time
-	since time.Time
+	asked map[int]time.Time // by pid: when it got SIGTERM
 }
 
 // evict ends the processes that hold the mount: SIGTERM first, SIGKILL to those that stay.
@@ -431,7 +435,7 @@ func (s *umountSlot) run(ctx context.Context, dir string) error {
 		s.pending, s.dir = c, dir
 		go func() { c <- unix.Unmount(dir, unix.UMOUNT_NOFOLLOW) }()
 	}
-	c, dir := s.pending, s.dir
+	c, stuck := s.pending, s.dir
 	s.mu.Unlock()
 	select {
 	case err := <-c:
@@ -440,6 +444,6 @@ func (s *umountSlot) run(ctx context.Context, dir string) error {
 		s.mu.Unlock()
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("the kernel does not come back from unmounting %s, so its disk does not answer: see dmesg: %w", dir, ctx.Err())
+		return fmt.Errorf("the kernel does not come back from unmounting %s, so its disk does not answer: see dmesg: %w", stuck, ctx.Err())
 	}
 }
