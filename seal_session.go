@@ -275,7 +275,8 @@ func (o *opener) admit(p *peerSessions, s *session, m opened, link string, now i
 		}
 	}
 	switch {
-	case twin:
+	case twin: // it may be asked again when it speaks again
+		m.Reply, s.challenge = nil, 0
 		return m, errTwin
 	case !m.Confirmed && m.Kind != kindHeartbeat && m.Kind != kindHello:
 		return m, errUnconfirmed
