@@ -29,6 +29,22 @@ type cgroup struct {
 
 const cgroupPrefix = "hactl-"
 
+// leftCgroups are groups that still held a background process when their command was over.
+var leftCgroups struct {
+	sync.Mutex
+	list []*cgroup
+}
+
+// leave takes the group away as soon as the last process in it has ended, which is looked at when the next one is made.
+func (g *cgroup) leave() {
+	leftCgroups.Lock()
+	defer leftCgroups.Unlock()
+	if g != nil {
+		leftCgroups.list = append(leftCgroups.list, g)
+	}
+	leftCgroups.list = slices.DeleteFunc(leftCgroups.list, func(g *cgroup) bool { return g.remove() == nil })
+}
+
 // newCgroup makes an empty group. The name's random end keeps apart what several daemons of one host make.
 func newCgroup(name string) (*cgroup, error) {
 	root, err := cgroupRoot()
@@ -39,6 +55,7 @@ func newCgroup(name string) (*cgroup, error) {
 	if err != nil {
 		return nil, err
 	}
+	(*cgroup)(nil).leave()
 	g := root.at(filepath.Join(own, cgroupPrefix+runFileName(name)+"-"+rand.Text()[:8]))
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make control group: %w", err)

@@ -15,9 +15,8 @@ import (
 	"sync"
 )
 
-// Exit codes of a monitor command; every other one means failed.
+// Exit codes of a monitor command beside 0, which means running; every other one means failed.
 const (
-	exitRunning    = 0
 	exitStoppedLSB = 3 // "program is not running", of an init script's status
 	exitStoppedOCF = 7 // OCF_NOT_RUNNING
 )
@@ -33,8 +32,8 @@ type execResource struct {
 	said string // last line of the last monitor
 }
 
-// execMark remembers for a resource without a monitor command that it was started, and for every one that a start is
-// under way, so that a daemon that is restarted in the middle knows. It counts for one boot.
+// execMark remembers for a resource without a monitor command that it was started, or that a start was begun, so that a
+// daemon that is restarted in the middle knows. It counts for one boot.
 type execMark struct {
 	Boot    string `json:"boot"`
 	Started bool   `json:"started"` // false: the start has not ended well
@@ -184,6 +183,9 @@ func (e *execResource) command(op, line string) command {
 }
 
 func (e *execResource) mark(started bool) error {
+	if e.c.Monitor.Command != "" {
+		return nil
+	}
 	boot, err := kernelBoot()
 	if err != nil {
 		return fmt.Errorf("write mark: %w", err)

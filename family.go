@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,11 @@ type family struct {
 	root  processID
 	group *cgroup // nil: none could be made, or it was started by somebody else
 	exe   string  // program of the main process, to tell orphans by; "" when it could not be read
+	token string  // in the environment of all that inherited it; "" when it was started by somebody else
 }
+
+// tokenVariable marks the environment of a service's processes, for hosts without control groups.
+const tokenVariable = "HACTL_SERVICE_RUN"
 
 // killWait is how long processes that were sent SIGKILL get to vanish. Only one that hangs in the kernel, as on a
 // dead disk, needs longer, and no wait would help that one.
@@ -38,12 +43,26 @@ func (f family) members() []processID {
 		}
 		return ids
 	}
-	ids, known := processTree(f.root, processes())
-	if known {
+	all := processes()
+	ids, known := processTree(f.root, all)
+	if !known {
+		// Without the main process a session of that number could be a later one's: trust those of its program alone.
+		ids = slices.DeleteFunc(ids, func(id processID) bool { return f.exe == "" || exeOf(id.PID) != f.exe })
+	}
+	if f.token == "" {
 		return ids
 	}
-	// Without the main process a session of that number could be a later one's: trust those of its program alone.
-	return slices.DeleteFunc(ids, func(id processID) bool { return f.exe == "" || exeOf(id.PID) != f.exe })
+	for _, s := range all {
+		if !s.ended() && !slices.Contains(ids, s.processID) && hasToken(s.PID, f.token) {
+			ids = append(ids, s.processID)
+		}
+	}
+	return ids
+}
+
+func hasToken(pid int, token string) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	return err == nil && bytes.Contains(b, []byte(tokenVariable+"="+token+"\x00"))
 }
 
 // processTree is the living part of a process's family, as far as it can be told without a control group: those of its
@@ -139,7 +158,7 @@ func (f family) gone(ctx context.Context) bool {
 // forget takes the empty control group away.
 func (f family) forget() {
 	if f.group != nil {
-		f.group.remove() // still in use: it stays, and does no harm
+		f.group.leave()
 	}
 }
 

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,6 +49,7 @@ type serviceState struct {
 	Boot    string `json:"boot"`
 	Cgroup  string `json:"cgroup,omitempty"`
 	Program string `json:"program,omitempty"`
+	Token   string `json:"token,omitempty"`
 }
 
 // serviceLogLimit is where the log is emptied: it lies in memory (/run), and its use is to explain a failed start.
@@ -97,16 +99,16 @@ func (s *service) load() (*serviceRun, error) {
 	if boot, err := kernelBoot(); err != nil || boot != st.Boot {
 		return nil, err // another boot's: nothing of it can live
 	}
-	fam := family{root: st.processID, exe: st.Program}
+	fam := family{root: st.processID, exe: st.Program, token: st.Token}
 	if st.Cgroup != "" {
 		fam.group = openCgroup(st.Cgroup)
 	}
 	if st.PID == 0 { // the daemon died while it started it
 		members := fam.members()
-		if fam.group == nil || len(members) == 0 {
+		if len(members) == 0 {
 			return nil, nil
 		}
-		fam.root = slices.MinFunc(members, func(a, b processID) int { return int(int64(a.Start) - int64(b.Start)) })
+		fam.root = eldest(members)
 	}
 	run := &serviceRun{family: fam}
 	run.proc, err = openProcess(fam.root)
@@ -122,6 +124,17 @@ func (s *service) load() (*serviceRun, error) {
 	return run, nil
 }
 
+// eldest is the member whose parent is none; of several orphans any will do, as all are stopped together.
+func eldest(members []processID) processID {
+	for _, id := range members {
+		s, err := readStat(id.PID)
+		if err == nil && !slices.ContainsFunc(members, func(m processID) bool { return m.PID == s.Parent }) {
+			return id
+		}
+	}
+	return members[0]
+}
+
 // start runs the program and returns when it runs; whether it serves is the caller's to see.
 func (s *service) start(argv, env []string) error {
 	if run, _ := s.current(); run != nil {
@@ -132,9 +145,13 @@ func (s *service) start(argv, env []string) error {
 		return fmt.Errorf("open log of %s: %w", s.name, err)
 	}
 	defer out.Close()
-	c := command{Name: s.name, Argv: argv, Env: env, Output: out}
-	group, _ := newCgroup(s.name) // none: the family is told by its session
-	if err := s.save(family{group: group}); err != nil {
+	if env == nil {
+		env = childEnv()
+	}
+	token := rand.Text()
+	c := command{Name: s.name, Argv: argv, Env: append(slices.Clone(env), tokenVariable+"="+token), Output: out}
+	group, _ := newCgroup(s.name) // none: the family is told by its session and the token
+	if err := s.save(family{group: group, token: token}); err != nil {
 		if group != nil {
 			group.remove()
 		}
@@ -153,7 +170,7 @@ func (s *service) start(argv, env []string) error {
 		s.clear()
 		return err
 	}
-	fam.root, fam.exe = proc.processID, exeOf(proc.PID)
+	fam.root, fam.exe, fam.token = proc.processID, exeOf(proc.PID), token
 	s.set(&serviceRun{proc: proc, family: fam, logFrom: from})
 	return s.save(fam)
 }
@@ -257,7 +274,7 @@ func (s *service) save(fam family) error {
 	if err != nil {
 		return fmt.Errorf("save %s.service: %w", s.base, err)
 	}
-	st := serviceState{processID: fam.root, Boot: boot, Program: fam.exe}
+	st := serviceState{processID: fam.root, Boot: boot, Program: fam.exe, Token: fam.token}
 	if fam.group != nil {
 		st.Cgroup = fam.group.path
 	}
