@@ -14,6 +14,13 @@
 //  3. After errRaftPanic nothing works any more: the state on disk and what the cluster says do not agree. Set the
 //     folder aside and come back under a new member id.
 //
+// Beyond raft's own contract, membership changes are handled so that a crash can never leave a cluster in which the one
+// who could be elected is the one who believes it may not. A leader that loses power forgets the entries that it had
+// sent but not stored, and a commit index that it had not stored; a learner that is ahead of it refuses it its vote and
+// never campaigns. Therefore (a) a membership change is applied only when its commit is durable here, (b) others are not
+// told of that commit before, (c) learners, and voters that a change in the log makes learners, get only entries that are
+// durable here, and (d) a member whose log makes another one the only voter leaves it to that one to be elected.
+//
 // An entry that is in a log and not committed may be cut off again (Persisted tells), but it can also come back: another
 // node may hold it still and be elected. Only when something else was committed at its index, or a snapshot covers that
 // index, is it certain that it never was and never will be.
@@ -84,7 +91,12 @@ type consensus struct {
 	serial          uint64
 	writes          []write // made since the last Ready
 	pending         []*pendingWrite
-	applying        []pendingApply
+	queued          []pendingApply    // not handed out yet, see membership changes above
+	applying        []pendingApply    // handed out
+	confLog         []uint64          // membership changes in the log whose commit is not durable
+	silent          int               // ticks without the leader while abdicating
+	confLast        uint64            // index of the last membership change that was ever in the log
+	savedCommit     uint64            // in the newest write that was saved
 	outbox          []outgoing        // released by Persisted since the last Ready
 	installed       *raftpb.Snapshot  // durable, not yet handed to the state machine
 	sending         []snapshotSending // by member
@@ -100,11 +112,14 @@ type pendingWrite struct {
 	snapshot  *raftpb.Snapshot
 	hard      *raftpb.HardState
 	entries   []*raftpb.Entry
+	sync      bool
 	responses []*raftpb.Message
+	held      []*raftpb.Message // to learners
 }
 
-// pendingApply is a batch that was handed out in Committed and is not applied yet.
+// pendingApply is a batch of committed entries that is not applied yet.
 type pendingApply struct {
+	entries  []logEntry
 	last     uint64
 	response *raftpb.Message
 }
@@ -219,6 +234,9 @@ func (c *consensus) load(r *restored) error {
 			return err
 		}
 	}
+	c.savedCommit = c.hard.GetCommit()
+	c.noteConf(r.Entries)
+	c.commitDurable()
 	return c.mem.Append(slices.Clone(r.Entries))
 }
 
@@ -248,7 +266,14 @@ func (c *consensus) must(do func() error) error {
 // Tick moves raft's clock on.
 func (c *consensus) Tick() {
 	_ = c.guard(func() error { // the next Ready returns what happened
-		c.node.Tick()
+		if !c.abdicating() {
+			c.node.Tick()
+		} else if c.silent++; c.silent >= c.electionTicks && c.node.BasicStatus().Lead != raft.None {
+			// Raft's own clock stands still, so it would deny its vote as long as it knows a leader.
+			if err := c.node.ForgetLeader(); err != nil {
+				return err
+			}
+		}
 		c.giveUpSnapshots()
 		return nil
 	})
@@ -281,6 +306,14 @@ func (c *consensus) Step(from, incarnation uint64, data []byte) error {
 		if err := checkMessage(m, from, c.id); err != nil {
 			return fmt.Errorf("%w from member %x: %w", errBadMessage, from, err)
 		}
+		switch m.GetType() {
+		case raftpb.MsgApp, raftpb.MsgHeartbeat:
+			c.silent = 0
+		case raftpb.MsgVoteResp, raftpb.MsgPreVoteResp, raftpb.MsgTimeoutNow:
+			if c.abdicating() {
+				return nil
+			}
+		}
 		if err := c.node.Step(m); err != nil &&
 			!errors.Is(err, raft.ErrProposalDropped) && !errors.Is(err, raft.ErrStepPeerNotFound) {
 			return fmt.Errorf("step raft message: %w", err)
@@ -307,7 +340,12 @@ func (c *consensus) Propose(data []byte) error {
 
 // Campaign starts an election now. A member that is the only voter calls it after the start.
 func (c *consensus) Campaign() {
-	_ = c.guard(c.node.Campaign)
+	_ = c.guard(func() error {
+		if c.abdicating() {
+			return nil
+		}
+		return c.node.Campaign()
+	})
 }
 
 // TransferLeader hands leadership to a voter; Status tells when it is done or has been given up, which is after one
@@ -353,21 +391,11 @@ func (c *consensus) Ready() (ready, error) {
 		}
 		// A response that need not wait for the disk may make more to do, but each round ends closer to rest.
 		for round := 0; round < readyRounds && c.node.HasReady(); round++ {
-			for _, m := range c.node.Ready().Messages {
-				var err error
-				switch m.GetTo() {
-				case raft.LocalAppendThread:
-					err = c.appendLog(m)
-				case raft.LocalApplyThread:
-					out.Committed, err = c.handOut(out.Committed, m)
-				default:
-					err = c.send(m)
-				}
-				if err != nil {
-					return err
-				}
+			if err := c.takeOver(c.node.Ready().Messages); err != nil {
+				return err
 			}
 		}
+		out.Committed = c.handOut()
 		return nil
 	})
 	if err != nil {
@@ -376,6 +404,31 @@ func (c *consensus) Ready() (ready, error) {
 	out.Messages, c.outbox = c.outbox, nil
 	out.Writes, c.writes = c.writes, nil
 	return out, nil
+}
+
+// takeOver sorts what raft wants. The log comes first, since it says what must wait for it.
+func (c *consensus) takeOver(messages []*raftpb.Message) error {
+	for _, m := range messages {
+		if m.GetTo() == raft.LocalAppendThread {
+			if err := c.appendLog(m); err != nil {
+				return err
+			}
+		}
+	}
+	for _, m := range messages {
+		var err error
+		switch m.GetTo() {
+		case raft.LocalAppendThread:
+		case raft.LocalApplyThread:
+			err = c.queueApply(m)
+		default:
+			err = c.sendInTime(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *consensus) install(s *raftpb.Snapshot) *appliedSnapshot {
@@ -391,10 +444,15 @@ func (c *consensus) install(s *raftpb.Snapshot) *appliedSnapshot {
 func (c *consensus) appendLog(m *raftpb.Message) error {
 	p := &pendingWrite{snapshot: m.GetSnapshot(), entries: m.GetEntries(), responses: m.GetResponses()}
 	must := p.snapshot != nil || len(p.entries) > 0
+	if p.snapshot != nil {
+		c.confLog = nil
+	}
+	c.noteConf(p.entries)
 	if m.Term != nil || m.Vote != nil || m.Commit != nil {
 		p.hard = &raftpb.HardState{Term: new(m.GetTerm()), Vote: new(m.GetVote()), Commit: new(m.GetCommit())}
 		// A commit index alone may get lost: it is learnt again. So it costs no fsync of its own.
-		must = must || p.hard.GetTerm() != c.hard.GetTerm() || p.hard.GetVote() != c.hard.GetVote()
+		must = must || p.hard.GetTerm() != c.hard.GetTerm() || p.hard.GetVote() != c.hard.GetVote() ||
+			len(c.confLog) > 0 && c.confLog[0] <= p.hard.GetCommit()
 		c.hard = p.hard
 	}
 	if p.hard == nil && !must {
@@ -414,7 +472,7 @@ func (c *consensus) appendLog(m *raftpb.Message) error {
 	if err != nil {
 		return err
 	}
-	w.Sync = must
+	w.Sync, p.sync = must, must
 	p.done = c.enqueue(w)
 	c.pending = append(c.pending, p)
 	return nil
@@ -427,21 +485,79 @@ func (c *consensus) enqueue(w write) uint64 {
 	return w.Done
 }
 
-func (c *consensus) handOut(to []logEntry, m *raftpb.Message) ([]logEntry, error) {
+// noteConf keeps confLog: entries overwrite what stood at their place and after.
+func (c *consensus) noteConf(entries []*raftpb.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	at, _ := slices.BinarySearch(c.confLog, entries[0].GetIndex())
+	c.confLog = c.confLog[:at]
+	for _, e := range entries {
+		if e.GetType() != raftpb.EntryNormal {
+			c.confLast = max(c.confLast, e.GetIndex())
+			c.confLog = append(c.confLog, e.GetIndex())
+		}
+	}
+}
+
+// commitDurable says that what savedCommit covers will still be known to be committed after a crash.
+func (c *consensus) commitDurable() {
+	for len(c.confLog) > 0 && c.confLog[0] <= c.savedCommit {
+		c.confLog = c.confLog[1:]
+	}
+}
+
+func (c *consensus) queueApply(m *raftpb.Message) error {
+	p := pendingApply{response: m.GetResponses()[0]} // raft makes exactly one for each batch
 	for _, e := range m.GetEntries() {
 		entry, err := decodeEntry(e)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		to = append(to, entry)
+		p.entries, p.last = append(p.entries, entry), entry.Index
 	}
-	// Raft makes exactly one response for each batch.
-	last := to[len(to)-1].Index
-	c.applying = append(c.applying, pendingApply{last: last, response: m.GetResponses()[0]})
-	return to, nil
+	c.queued = append(c.queued, p)
+	return nil
+}
+
+// handOut stops before a batch with a membership change whose commit is not durable.
+func (c *consensus) handOut() (out []logEntry) {
+	for len(c.queued) > 0 && (len(c.confLog) == 0 || c.queued[0].last < c.confLog[0]) {
+		p := c.queued[0]
+		c.queued = c.queued[1:]
+		for _, e := range p.entries {
+			if e.Index > c.applied { // a snapshot may have come before them
+				out = append(out, e)
+			}
+		}
+		p.entries = nil
+		c.applying = append(c.applying, p)
+	}
+	return out
+}
+
+// sendInTime keeps entries for a member whose vote will not count until they are durable here.
+func (c *consensus) sendInTime(m *raftpb.Message) error {
+	n := len(m.GetEntries())
+	if m.GetType() == raftpb.MsgApp && n > 0 && !c.staysVoter(m.GetTo()) {
+		last := m.GetEntries()[n-1].GetIndex()
+		for _, p := range slices.Backward(c.pending) {
+			if len(p.entries) > 0 && p.entries[0].GetIndex() <= last {
+				p.held = append(p.held, m)
+				return nil
+			}
+		}
+	}
+	return c.send(m)
 }
 
 func (c *consensus) send(m *raftpb.Message) error {
+	if t := m.GetType(); t == raftpb.MsgApp || t == raftpb.MsgHeartbeat {
+		if len(c.confLog) > 0 && m.GetCommit() >= c.confLog[0] {
+			m.Commit = new(c.confLog[0] - 1) // to know less is always safe; the next heartbeat tells more
+		}
+	}
+	m.From = new(c.id) // a proposal that is passed on keeps its first sender's id, which nobody vouches for
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode raft message: %w", err)
@@ -473,6 +589,11 @@ func (c *consensus) Persisted(done uint64) (stable, error) {
 		if err := c.stabilize(p, &out); err != nil {
 			return err
 		}
+		for _, m := range p.held {
+			if err := c.send(m); err != nil {
+				return err
+			}
+		}
 		return c.release(p.responses)
 	})
 	return out, err
@@ -502,7 +623,13 @@ func (c *consensus) stabilize(p *pendingWrite, out *stable) error {
 		}
 	}
 	if p.hard != nil {
-		return c.mem.SetHardState(p.hard)
+		c.savedCommit = p.hard.GetCommit()
+		if err := c.mem.SetHardState(p.hard); err != nil {
+			return fmt.Errorf("take over hard state: %w", err)
+		}
+	}
+	if p.sync {
+		c.commitDurable()
 	}
 	return nil
 }

@@ -125,21 +125,58 @@ func decodeEntry(e *raftpb.Entry) (logEntry, error) {
 }
 
 // dryRun applies a change to a copy. Raft itself would panic on one that is impossible, on every member.
-func dryRun(cs *raftpb.ConfState, v2 *raftpb.ConfChangeV2) error {
+func dryRun(cs *raftpb.ConfState, v2 *raftpb.ConfChangeV2) (*raftpb.ConfState, error) {
 	changer := confchange.Changer{Tracker: tracker.MakeProgressTracker(maxInflight, 0)}
 	cfg, progress, err := confchange.Restore(changer, cs)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	changer.Tracker.Config, changer.Tracker.Progress = cfg, progress
 	if v2.LeaveJoint() {
-		_, _, err = changer.LeaveJoint()
+		cfg, progress, err = changer.LeaveJoint()
 	} else if auto, ok := v2.EnterJoint(); ok {
-		_, _, err = changer.EnterJoint(auto, v2.GetChanges()...)
+		cfg, progress, err = changer.EnterJoint(auto, v2.GetChanges()...)
 	} else {
-		_, _, err = changer.Simple(v2.GetChanges()...)
+		cfg, progress, err = changer.Simple(v2.GetChanges()...)
 	}
-	return err
+	changer.Tracker.Config, changer.Tracker.Progress = cfg, progress
+	return changer.Tracker.ConfState(), err
+}
+
+// future is what the members will be when all of the log is applied, of which a part may be cut off yet.
+func (c *consensus) future() membership {
+	conf := c.conf
+	if c.confLast > c.applied {
+		entries, _ := c.tail()
+		for _, e := range entries {
+			if e.GetType() == raftpb.EntryNormal {
+				continue
+			}
+			v2 := &raftpb.ConfChangeV2{}
+			if proto.Unmarshal(e.GetData(), v2) != nil {
+				continue // was checked when it came
+			}
+			if next, err := dryRun(conf, v2); err == nil {
+				conf = next
+			}
+		}
+	}
+	return membersOf(conf)
+}
+
+func (c *consensus) staysVoter(id uint64) bool {
+	return membersOf(c.conf).voter(id) && (c.confLast <= c.applied || slices.Contains(c.future().Voters, id))
+}
+
+// abdicating: this member has a vote, leads not, and its log leaves one other as the only voter. That one has all that
+// can be committed, so nothing is lost by waiting for it; were this member elected, it would have to commit its own end
+// and might take the news of it along.
+func (c *consensus) abdicating() bool {
+	if c.confLast <= c.applied || c.node.BasicStatus().RaftState == raft.StateLeader || !membersOf(c.conf).voter(c.id) {
+		return false
+	}
+	f := c.future()
+	return len(f.Voters) == 1 && f.Voters[0] != c.id
 }
 
 // ProposeConf asks for a membership change; only the leader may. It does not demote or remove itself: the others might
@@ -165,7 +202,7 @@ func (c *consensus) ProposeConf(ch confChange) error {
 		if len(c.conf.GetVotersOutgoing()) > 0 {
 			return errConfPending
 		}
-		if err := dryRun(c.conf, v2); err != nil {
+		if _, err := dryRun(c.conf, v2); err != nil {
 			return fmt.Errorf("propose membership change: %w", err)
 		}
 		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(v2)
@@ -196,7 +233,7 @@ func (c *consensus) ApplyConf(ch *confChange) (membership, error) {
 		if err != nil {
 			return fmt.Errorf("apply membership change: %w", err)
 		}
-		if err := dryRun(c.conf, v2); err != nil {
+		if _, err := dryRun(c.conf, v2); err != nil {
 			return fmt.Errorf("apply membership change: %w", err)
 		}
 		c.conf = c.node.ApplyConfChange(v2)
