@@ -34,7 +34,13 @@ type client struct {
 	http *http.Client
 }
 
-func newClient(c *cli.Context) *client { return clientAt(c.String("socket")) }
+func newClient(c *cli.Context) *client {
+	path := c.String("socket")
+	if path == "" { // HACTL_SOCKET is set and empty
+		path = defaultSocket
+	}
+	return clientAt(path)
+}
 
 func clientAt(path string) *client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {

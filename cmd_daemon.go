@@ -49,7 +49,7 @@ func daemonOptionsOf(c *cli.Context) (daemonOptions, error) {
 		Bootstrap: c.Bool("bootstrap"),
 		LogFormat: c.String("log-format"),
 	}
-	if !c.IsSet("socket") {
+	if !c.IsSet("socket") || o.Socket == "" {
 		o.Socket = filepath.Join(o.RunDir, filepath.Base(defaultSocket))
 	}
 	if formats := logFormats(); !slices.Contains(formats, o.LogFormat) {

@@ -79,12 +79,12 @@ func (f *fakeController) Command(ctx context.Context, c Command, progress func(P
 	}
 	progress(Progress{Text: string(b)})
 	switch {
+	case c.Name == commandConfirmDead && c.Node == "carol":
+		return errors.New("carol is heard on lan")
 	case (c.Name == commandConfirmDead || c.Name == commandQuorum) && !c.Force:
 		progress(Progress{Text: "bob was last heard 3 min ago; nothing that is committed can be lost"})
 	case c.Name == commandStandby && c.Node == "carol":
 		return &hintError{msg: "carol has nothing to hand over", hint: "hactl status"}
-	case c.Name == commandConfirmDead && c.Node == "carol":
-		return errors.New("carol is heard on lan")
 	}
 	return nil
 }

@@ -134,8 +134,7 @@ func flagHelp(b *strings.Builder, flags []cli.Flag) {
 			}
 			name += " " + placeholder
 		}
-		if v := d.GetValue(); v != "" && d.TakesValue() {
-			v = strings.Trim(v, "\"")
+		if v := strings.Trim(d.GetDefaultText(), `"`); v != "" && d.TakesValue() {
 			usage += fmt.Sprintf(" (default %s)", v)
 		}
 		if env := d.GetEnvVars(); len(env) > 0 {

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestJudgeSync(t *testing.T) {
+	const d = time.Second
+	times := func(usual, worst time.Duration) []time.Duration {
+		took := []time.Duration{worst}
+		for range 19 {
+			took = append(took, usual)
+		}
+		return took
+	}
+	for _, c := range []struct {
+		usual, worst time.Duration
+		level, says  string
+	}{
+		{time.Millisecond, 5 * time.Millisecond, levelOK, "20 fsyncs took 1ms in the middle, 5ms at most; deadtime is 1s"},
+		{time.Millisecond, 100 * time.Millisecond, levelOK, ""},
+		{time.Millisecond, 101 * time.Millisecond, levelWarn, "takeovers wait for the disk"},
+		{400 * time.Millisecond, 400 * time.Millisecond, levelWarn, ""},
+		{401 * time.Millisecond, 2 * time.Second, levelFail, "no election can end in time"},
+		{10 * time.Microsecond, 12 * time.Microsecond, levelOK, "10µs in the middle"},
+	} {
+		f := judgeSync(times(c.usual, c.worst), d)
+		if f.level != c.level || !strings.Contains(f.what, c.says) || (f.hint == "") != (c.level == levelOK) {
+			t.Errorf("%s, %s: %+v", c.usual, c.worst, f)
+		}
+	}
+	// The same disk is too slow for a deadtime that is short enough.
+	if f := judgeSync(times(20*time.Millisecond, 20*time.Millisecond), 30*time.Millisecond); f.level != levelFail {
+		t.Errorf("20 ms at a deadtime of 30 ms: %+v", f)
+	}
+}
+
+func TestMeasureSync(t *testing.T) {
+	dir := t.TempDir()
+	took, err := measureSync(dir)
+	if err != nil || len(took) != 20 {
+		t.Fatalf("%v %v", took, err)
+	}
+	for _, d := range took {
+		if d <= 0 {
+			t.Errorf("an fsync in no time: %v", took)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+	if all := diskFindings(filepath.Join(dir, "none"), time.Second); len(all) != 1 || all[0].level != levelWarn || all[0].hint == "" {
+		t.Errorf("a folder that is not there: %+v", all)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if all := diskFindings(dir, time.Second); len(all) != 2 || all[0].level != levelFail || all[0].hint != "chmod 700 "+dir {
+		t.Errorf("a folder that others read: %+v", all)
+	}
+}
+
+func TestKeyFinding(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "ha.key")
+	if f := keyFinding(file); f.level != levelFail || f.hint != "hactl keygen "+file+", or copy it from another node" {
+		t.Errorf("missing: %+v", f)
+	}
+	if f := keyFinding(dir); f.level != levelFail {
+		t.Errorf("a folder: %+v", f)
+	}
+	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for mode, level := range map[os.FileMode]string{0o600: levelOK, 0o400: levelOK, 0o640: levelFail, 0o604: levelFail, 0o610: levelFail} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		f := keyFinding(file)
+		if f.level != level || strings.Contains(f.what, "secret") {
+			t.Errorf("mode %o: %+v", mode, f)
+		}
+	}
+	if err := os.Chmod(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		t.Log("skipped: only root can give the file to somebody else")
+		return
+	}
+	if err := os.Chown(file, 61234, 61234); err != nil {
+		t.Fatal(err)
+	}
+	if f := keyFinding(file); f.level != levelFail || !strings.Contains(f.what, "belongs to uid 61234") {
+		t.Errorf("somebody else's: %+v", f)
+	}
+}
+
+// levels is the first word of each finding's text with its level.
+func levels(all []finding) string {
+	var words []string
+	for _, f := range all {
+		word, _, _ := strings.Cut(f.what, " ")
+		words = append(words, strings.TrimSuffix(word, ":")+" "+f.level)
+	}
+	return strings.Join(words, ", ")
+}
+
+func TestConfigFindings(t *testing.T) {
+	three := sampleConfig()
+	if got, want := levels(configFindings(three)), "voters ok, links ok"; got != want {
+		t.Errorf("three voters: %s, want %s", got, want)
+	}
+	two := sampleConfig()
+	two.Nodes, two.Links = two.Nodes[:2], two.Links[:1]
+	for mode, says := range map[string]string{"manual": "only after you have said", "ignore": "both run everything"} {
+		two.Cluster.TwoNode = mode
+		all := configFindings(two)
+		if got, want := levels(all), "two note, links warn"; got != want || !strings.Contains(all[0].what, says) || !strings.Contains(all[0].hint, "witness") {
+			t.Errorf("%s: %s, want %s: %+v", mode, got, want, all)
+		}
+	}
+}
+
+func TestStatusFindings(t *testing.T) {
+	for name, want := range map[string]string{
+		"well":      "keys ok, link ok, link ok, clocks ok, never note",
+		"link-down": "keys warn, link ok, link fail, clocks warn, never note, status warn",
+		"node-lost": "keys ok, link ok, link ok, clocks ok, never note, status warn",
+		"blocked":   "keys ok, link ok, link ok, clocks ok, never note, status fail",
+	} {
+		if got := levels(statusFindings(situations()[name])); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	silent := sampleStatus()
+	silent.Links[1].Silent = []string{"bob"}
+	if f := linkFindings(silent)[1]; f.level != levelWarn || !strings.Contains(f.what, "bob") {
+		t.Errorf("silent link: %+v", f)
+	}
+	if f := keysFinding(&Status{}); f.level != levelWarn {
+		t.Errorf("no keys: %+v", f)
+	}
+}
+
+func TestFindingExit(t *testing.T) {
+	for level, want := range map[string]int{levelOK: 0, levelNote: 0, levelWarn: 1, levelFail: 2} {
+		if got := (finding{level: level}).exit(); got != want {
+			t.Errorf("%s: %d, want %d", level, got, want)
+		}
+	}
+}
