@@ -185,22 +185,6 @@ func findCgroupMount(r io.Reader) (cgroupHierarchy, bool) {
 	return cgroupHierarchy{}, false
 }
 
-// unescapeMount undoes the octal escapes of mountinfo: \040 is a space.
-func unescapeMount(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
 // ownCgroup is the daemon's own group, under which it makes others.
 func ownCgroup() (string, error) {
 	b, err := os.ReadFile("/proc/self/cgroup")

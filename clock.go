@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,4 +23,15 @@ func boottime() instant {
 		panic("clock_gettime(CLOCK_BOOTTIME): " + err.Error()) // cannot fail on a kernel that Go runs on
 	}
 	return instant(ts.Nano())
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -230,7 +230,7 @@ func (p *page) nodes(s *Status) {
 		if n.Since > 0 {
 			state += " " + age(n.Since)
 		}
-		rows = append(rows, []string{n.Name, state, linkMarks(s, n), nodeRoles(s, n)})
+		rows = append(rows, []string{n.Name, state, linkMarks(s, n), roleWords(s, n)})
 	}
 	for i, row := range columns(rows) {
 		style := styleNone
@@ -261,7 +261,7 @@ func linkMarks(s *Status, n *NodeStatus) string {
 	return strings.Join(marks, ", ")
 }
 
-func nodeRoles(s *Status, n *NodeStatus) string {
+func roleWords(s *Status, n *NodeStatus) string {
 	var roles []string
 	if n.Name == s.Node {
 		roles = append(roles, "this node")

@@ -110,7 +110,7 @@ func (c *checker) linkFamily(i int, l LinkConfig) {
 		}
 		if a.Is4() != first.Is4() {
 			c.onValue(pathKey(pathKey(nodePath(n), "address"), l.Name),
-				fmt.Sprintf("%s address %q is %s, but link %s has the %s address of %s", elementName("[[node]]", node.Name, n), a, family(a), l.Name, family(first), owner),
+				fmt.Sprintf("%s address %q is %s, but link %s has the %s address of %s", elementName("[[node]]", node.Name, n), a, addressFamily(a), l.Name, addressFamily(first), owner),
 				"one family on a link", "give the other family a [[link]] of its own")
 		}
 	}
@@ -120,7 +120,7 @@ func (c *checker) linkFamily(i int, l LinkConfig) {
 	}
 	at := pathKey(linkPath(i), "multicast")
 	if owner != "" && group.Is4() != first.Is4() {
-		c.onValue(at, fmt.Sprintf("%s multicast %q is %s, but the addresses of the link are %s", elementName("[[link]]", l.Name, i), group, family(group), family(first)),
+		c.onValue(at, fmt.Sprintf("%s multicast %q is %s, but the addresses of the link are %s", elementName("[[link]]", l.Name, i), group, addressFamily(group), addressFamily(first)),
 			"a group of the same family", "")
 	}
 	if group.Is4() && netip.PrefixFrom(group, 24).Masked().Addr() == netip.AddrFrom4([4]byte{224, 0, 0, 0}) {
@@ -129,7 +129,7 @@ func (c *checker) linkFamily(i int, l LinkConfig) {
 	}
 }
 
-func family(a netip.Addr) string {
+func addressFamily(a netip.Addr) string {
 	if a.Is4() {
 		return "IPv4"
 	}

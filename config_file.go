@@ -44,8 +44,8 @@ func newConfigFile(d *daemon, text []byte, cfg *Config, report string) *configFi
 	return f
 }
 
-// readConfigFile reads and checks; without a config the report says why.
-func readConfigFile(path string) (text []byte, cfg *Config, report string) {
+// loadConfigFile reads and checks; without a config the report says why.
+func loadConfigFile(path string) (text []byte, cfg *Config, report string) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, fmt.Sprintf("read the config: %v", err)

@@ -11,14 +11,6 @@ import (
 	"strings"
 )
 
-// hostInterface is what the kernel says of one interface.
-type hostInterface struct {
-	Name     string
-	Up       bool
-	Carrier  bool
-	Prefixes []netip.Prefix // its addresses, each with the length of its network
-}
-
 var errWhoAmI = errors.New("cannot tell which node this is")
 
 // identify says which [[node]] this host is: the one of whose addresses one is configured here, or the one that was
@@ -181,7 +173,7 @@ func (h *hostChecker) link(i int, self *NodeConfig, address string) {
 
 // network is the prefix of the interface that has exactly this address, or the zero prefix.
 func (h *hostChecker) network(i *hostInterface, a netip.Addr) netip.Prefix {
-	for _, p := range i.Prefixes {
+	for _, p := range i.Addresses {
 		if p.Addr() == a {
 			return p
 		}
@@ -200,7 +192,7 @@ func (h *hostChecker) owner(a netip.Addr) string {
 
 func (h *hostChecker) addressesOf(i *hostInterface) string {
 	var list []string
-	for _, p := range i.Prefixes {
+	for _, p := range i.Addresses {
 		list = append(list, p.Addr().String())
 	}
 	if len(list) == 0 {
@@ -220,7 +212,7 @@ func (h *hostChecker) vip(gi, ri int) {
 		return
 	}
 	var networks []string
-	for _, p := range iface.Prefixes {
+	for _, p := range iface.Addresses {
 		if p.Contains(a) {
 			return
 		}
@@ -230,7 +222,7 @@ func (h *hostChecker) vip(gi, ri int) {
 	}
 	want := "an address in " + wordList(networks, "or")
 	if len(networks) == 0 {
-		want = fmt.Sprintf("an interface with an %s network", family(a))
+		want = fmt.Sprintf("an interface with an %s network", addressFamily(a))
 	}
 	hint := "hosts of the network will not ask for it by ARP or neighbour discovery; it needs a route to this node"
 	if strings.Contains(r.Address, "/") {

@@ -70,7 +70,7 @@ func TestIdentifyIPv6(t *testing.T) {
 func prefixed(name string, prefixes ...string) hostInterface {
 	i := hostInterface{Name: name, Up: true, Carrier: true}
 	for _, p := range prefixes {
-		i.Prefixes = append(i.Prefixes, netip.MustParsePrefix(p))
+		i.Addresses = append(i.Addresses, netip.MustParsePrefix(p))
 	}
 	return i
 }

@@ -15,7 +15,7 @@ func (w *walker) wrongType(where, path string, raw any, want string) {
 	if s, ok := raw.(string); ok && (want == "true or false" && (s == "true" || s == "false") || strings.HasPrefix(want, "a number") && decimal(s)) {
 		hint = "write it without quotes"
 	}
-	w.onValue(path, fmt.Sprintf("%s is %s", where, describe(raw)), want, hint)
+	w.onValue(path, fmt.Sprintf("%s is %s", where, describeValue(raw)), want, hint)
 }
 
 func decimal(s string) bool {
@@ -60,7 +60,7 @@ func (w *walker) list(s *section, k *keySpec, path string, raw any) (any, bool) 
 		if v, isText := raw.(string); isText {
 			hint = fmt.Sprintf("did you mean %s = [%s]?", k.key, abbreviate(v))
 		}
-		w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describe(raw)), "an array of strings", hint)
+		w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describeValue(raw)), "an array of strings", hint)
 		return nil, false
 	}
 	values, good := make([]string, 0, len(elements)), true
@@ -106,7 +106,7 @@ func (w *walker) duration(s *section, k *keySpec, path string, raw any) (any, bo
 		if n, isInt := raw.(int64); isInt {
 			hint = fmt.Sprintf("a number alone has no unit; did you mean \"%ds\"?", n)
 		}
-		w.onValue(path, fmt.Sprintf("%s is %s", where, describe(raw)), durationForm, hint)
+		w.onValue(path, fmt.Sprintf("%s is %s", where, describeValue(raw)), durationForm, hint)
 		return nil, false
 	}
 	d, f := parseDuration(v)
@@ -156,8 +156,8 @@ func parseDuration(v string) (time.Duration, *flaw) {
 	return 0, f
 }
 
-// describe names a value that has the wrong type.
-func describe(raw any) string {
+// describeValue names a value that has the wrong type.
+func describeValue(raw any) string {
 	switch v := raw.(type) {
 	case string:
 		return "the string " + abbreviate(v)

@@ -226,7 +226,7 @@ func (w *walker) table(s *section, k *keySpec, path string, raw any) (any, bool)
 		}
 		hint = fmt.Sprintf("there is only one: write [%s], not [[%s]]", header, header)
 	}
-	w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describe(raw)), want, hint)
+	w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describeValue(raw)), want, hint)
 	return nil, false
 }
 
@@ -253,7 +253,7 @@ func (w *walker) tables(s *section, k *keySpec, path string, raw any) (any, bool
 		if _, ok := raw.(map[string]any); ok {
 			hint = fmt.Sprintf("there may be several: write [[%s]], not [%s]", header, header)
 		}
-		w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describe(raw)), "sections [["+header+"]]", hint)
+		w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describeValue(raw)), "sections [["+header+"]]", hint)
 		return nil, false
 	}
 	if len(elements) == 0 && k.required && !w.partial {
@@ -269,7 +269,7 @@ func (w *walker) tables(s *section, k *keySpec, path string, raw any) (any, bool
 		}
 		m, ok := e.(map[string]any)
 		if !ok {
-			w.onValue(at, fmt.Sprintf("%s holds %s", s.where(k.key), describe(e)), "a section [["+header+"]]", "")
+			w.onValue(at, fmt.Sprintf("%s holds %s", s.where(k.key), describeValue(e)), "a section [["+header+"]]", "")
 			w.faulty[at] = true
 			m = nil
 		}
@@ -309,7 +309,7 @@ func (w *walker) addresses(s *section, k *keySpec, path string, raw any) (any, b
 		if v, isText := raw.(string); isText {
 			hint = fmt.Sprintf("did you mean address = { LINK = %s }?", abbreviate(v))
 		}
-		w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describe(raw)), "a table such as { lan = \"192.168.10.11\" }", hint)
+		w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describeValue(raw)), "a table such as { lan = \"192.168.10.11\" }", hint)
 		return nil, false
 	}
 	links := make([]string, 0, len(m))

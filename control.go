@@ -136,7 +136,7 @@ func (s *controlServer) handler() http.Handler {
 		{"/v1/command", http.MethodPost, s.command},
 	} {
 		mux.HandleFunc(r.path, func(w http.ResponseWriter, req *http.Request) {
-			p, known := req.Context().Value(peerKey{}).(peer)
+			p, known := req.Context().Value(peerKey{}).(caller)
 			change := r.method == http.MethodPost
 			switch {
 			case req.Method != r.method:
@@ -237,17 +237,6 @@ func (s *controlServer) await(ctx context.Context, changed <-chan struct{}, ever
 	return true
 }
 
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
 // history sends the last ?n events, oldest first: as one array, or with ?follow=1 one a line with all that come later.
 func (s *controlServer) history(w http.ResponseWriter, r *http.Request) {
 	n, err := number(r, "n", historyMax, historyMax)
@@ -335,7 +324,7 @@ func (s *controlServer) command(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, toHint(err))
 		return
 	}
-	p, _ := r.Context().Value(peerKey{}).(peer)
+	p, _ := r.Context().Value(peerKey{}).(caller)
 	c.By = p.name() + "@" + st.Node
 	out := newStream(w)
 	err = s.c.Command(r.Context(), c, func(p Progress) { out.send(p) }) // a client that is gone ends r.Context()

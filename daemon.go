@@ -106,7 +106,7 @@ func runDaemon(ctx context.Context, o daemonOptions) error {
 
 // open reads the file, finds out who this host is, and opens the state folder.
 func (d *daemon) open(ctx context.Context) (*restored, member, error) {
-	text, cfg, report := readConfigFile(d.o.Config)
+	text, cfg, report := loadConfigFile(d.o.Config)
 	known, err := d.folder.Node()
 	if err != nil {
 		d.log.Warn("the node's name is not known from before", "event", "name-unknown", "err", err)

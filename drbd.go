@@ -428,15 +428,3 @@ func tailOf(err error) string {
 	}
 	return ""
 }
-
-// pause waits a moment; false: ctx is over.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}

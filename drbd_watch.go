@@ -133,7 +133,7 @@ func runToEnd(ctx context.Context, name string, args ...string) (string, error) 
 
 func runAndWait(ctx context.Context, line, name string, args ...string) (string, error) {
 	cmd := groupCommand(ctx, name, args...)
-	var out, errs tailBuffer
+	var out, errs lastBytes
 	out.most, errs.most = outputMost, outputTail
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
@@ -165,14 +165,14 @@ func groupCommand(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// tailBuffer keeps the last bytes that were written.
-type tailBuffer struct {
+// lastBytes keeps the last bytes that were written.
+type lastBytes struct {
 	bytes.Buffer
 	most int
 	lost bool
 }
 
-func (b *tailBuffer) Write(p []byte) (int, error) {
+func (b *lastBytes) Write(p []byte) (int, error) {
 	b.Buffer.Write(p)
 	if over := b.Len() - b.most; over > 0 {
 		b.Next(over)
@@ -184,7 +184,7 @@ func (b *tailBuffer) Write(p []byte) (int, error) {
 // streamLines is the lineStreamer of the real world.
 func streamLines(ctx context.Context, line func(string), name string, args ...string) error {
 	cmd := groupCommand(ctx, name, args...)
-	errs := tailBuffer{most: outputTail}
+	errs := lastBytes{most: outputTail}
 	cmd.Stderr = &errs
 	out, err := cmd.StdoutPipe()
 	if err != nil {

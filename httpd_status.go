@@ -145,8 +145,8 @@ func (p statusProbe) expected(ctx context.Context) error {
 	return &checkError{check, fmt.Sprintf("%s does not contain %q", p.expect.URL, p.expect.Contains), false}
 }
 
-// page is an answer, whatever its code.
-type page struct {
+// webPage is an answer, whatever its code.
+type webPage struct {
 	code     int
 	location string
 	body     []byte
@@ -154,7 +154,7 @@ type page struct {
 	cut      error // the connection ended in the middle of it
 }
 
-func (p page) answer() string {
+func (p webPage) answer() string {
 	s := strconv.Itoa(p.code)
 	if text := http.StatusText(p.code); text != "" {
 		s += " (" + text + ")"
@@ -166,7 +166,7 @@ func (p page) answer() string {
 }
 
 // refusal says why the answer's code is not the one of a status page, "" when it is.
-func (p page) refusal(at string) (text string, final bool) {
+func (p webPage) refusal(at string) (text string, final bool) {
 	says := at + " answers " + p.answer()
 	switch {
 	case p.code == http.StatusOK:
@@ -186,7 +186,7 @@ func (p page) refusal(at string) (text string, final bool) {
 }
 
 // get fetches a page over a connection of its own.
-func (p statusProbe) get(ctx context.Context, check, at string) (page, error) {
+func (p statusProbe) get(ctx context.Context, check, at string) (webPage, error) {
 	began := time.Now()
 	transport := &http.Transport{
 		DisableKeepAlives:  true,
@@ -204,21 +204,21 @@ func (p statusProbe) get(ctx context.Context, check, at string) (page, error) {
 	})
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
-		return page{}, &checkError{check, err.Error(), true}
+		return webPage{}, &checkError{check, err.Error(), true}
 	}
 	req.Header.Set("User-Agent", "hactl")
 	resp, err := client.Do(req)
 	if err != nil {
-		return page{}, &checkError{check, explainGet(req.URL, err, connected.Load(), time.Since(began)), false}
+		return webPage{}, &checkError{check, explainGet(req.URL, err, connected.Load(), time.Since(began)), false}
 	}
 	defer resp.Body.Close()
-	pg := page{code: resp.StatusCode, location: resp.Header.Get("Location")}
+	pg := webPage{code: resp.StatusCode, location: resp.Header.Get("Location")}
 	pg.body, err = io.ReadAll(io.LimitReader(resp.Body, statusLimit+1))
 	if len(pg.body) > statusLimit {
 		pg.body, pg.more, err = pg.body[:statusLimit], true, nil
 	}
 	if err != nil && timedOut(err) {
-		return page{}, &checkError{check, fmt.Sprintf("%s: timed out after %s in the middle of the page", at, roundShort(time.Since(began))), false}
+		return webPage{}, &checkError{check, fmt.Sprintf("%s: timed out after %s in the middle of the page", at, roundShort(time.Since(began))), false}
 	}
 	pg.cut = err
 	return pg, nil

@@ -235,11 +235,3 @@ func writeKeys(path string, keys []secret, replace bool) error {
 	}
 	return syncFolder(dir)
 }
-
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

@@ -309,7 +309,7 @@ func (u mountUser) String() string { return fmt.Sprintf("%s (pid %d)", u.Name, u
 // mountUsers finds the processes that hold this very mount, or a copy of it that the kernel unmounts along with it in
 // another mount namespace. Another mount of the same device is not this one. proc is /proc.
 func mountUsers(proc string, m *mountEntry) ([]mountUser, error) {
-	pids, err := processes(proc)
+	pids, err := processIDs(proc)
 	if err != nil {
 		return nil, err
 	}
@@ -360,7 +360,7 @@ func copiesIn(proc string, pid int, m *mountEntry) map[int]bool {
 	return ids
 }
 
-func processes(proc string) ([]int, error) {
+func processIDs(proc string) ([]int, error) {
 	dir, err := os.Open(proc)
 	if err != nil {
 		return nil, fmt.Errorf("read processes: %w", err)
@@ -484,7 +484,7 @@ func deviceHolders(proc, sys string, major, minor uint32) []string {
 	for _, h := range on {
 		holders = append(holders, "/dev/"+h.Name()+" on top of it")
 	}
-	pids, _ := processes(proc)
+	pids, _ := processIDs(proc)
 	namespaces := map[string]bool{}
 	dev := unix.Mkdev(major, minor)
 	for _, pid := range pids {

@@ -34,10 +34,10 @@ import (
 )
 
 const (
-	maxFrame       = 16 << 20                     // sealed part of a frame
-	maxStreamBody  = maxFrame - 64                // of a message
+	maxStreamFrame       = 16 << 20                     // sealed part of a frame
+	maxStreamBody  = maxStreamFrame - 64                // of a message
 	maxQueued      = 256                          // messages that wait for one peer's stream …
-	maxQueuedBytes = 2 * maxFrame                 // … and their size
+	maxQueuedBytes = 2 * maxStreamFrame                 // … and their size
 	maxFromPeer    = 4                            // incoming streams of one peer: the one in use, others that are ending
 	maxServing     = maxFromPeer * (maxHeard + 1) // … of all, those included that have not said who they are
 
@@ -85,8 +85,8 @@ func (o *frameOpener) next(r io.Reader) (messageKind, []byte, error) {
 		return 0, nil, err
 	}
 	size := binary.BigEndian.Uint32(head[:])
-	if size < 1+tagSize || size > maxFrame {
-		return 0, nil, fmt.Errorf("frame of %d bytes, %d to %d are allowed", size, 1+tagSize, maxFrame)
+	if size < 1+tagSize || size > maxStreamFrame {
+		return 0, nil, fmt.Errorf("frame of %d bytes, %d to %d are allowed", size, 1+tagSize, maxStreamFrame)
 	}
 	sealed := make([]byte, 0, min(size, chunkSize))
 	for uint32(len(sealed)) < size {
@@ -119,7 +119,7 @@ type outStream struct {
 	wake chan struct{}
 
 	mu    sync.Mutex
-	queue []frame
+	queue []streamFrame
 	bytes int
 
 	// Its goroutine's own:
@@ -132,7 +132,7 @@ type outStream struct {
 	failing bool // told in the log
 }
 
-type frame struct {
+type streamFrame struct {
 	kind messageKind
 	body []byte
 }
@@ -154,7 +154,7 @@ func (s *outStream) put(kind messageKind, body []byte) {
 		return
 	}
 	s.mu.Lock()
-	s.queue, s.bytes = append(s.queue, frame{kind, body}), s.bytes+len(body)
+	s.queue, s.bytes = append(s.queue, streamFrame{kind, body}), s.bytes+len(body)
 	for len(s.queue) > maxQueued || s.bytes > maxQueuedBytes {
 		s.bytes -= len(s.queue[0].body)
 		s.queue = slices.Delete(s.queue, 0, 1)
@@ -167,11 +167,11 @@ func (s *outStream) put(kind messageKind, body []byte) {
 	}
 }
 
-func (s *outStream) pop() (frame, bool) {
+func (s *outStream) pop() (streamFrame, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {
-		return frame{}, false
+		return streamFrame{}, false
 	}
 	f := s.queue[0]
 	s.queue, s.bytes = slices.Delete(s.queue, 0, 1), s.bytes-len(f.body)

@@ -340,20 +340,6 @@ func noSuch(kind, name string, known []string) error {
 	return wrongUse(hint, "no %s %q", kind, name)
 }
 
-// nearest is the candidate that a slip of the fingers turns into word, "" if none is near.
-func nearest(word string, candidates []string) string {
-	best, least := "", 1+len([]rune(word))/3
-	for _, c := range candidates {
-		if d := slips(strings.ToLower(word), strings.ToLower(c)); d <= least && d < len([]rune(c)) {
-			if best == "" || d < least {
-				best = c
-			}
-			least = d
-		}
-	}
-	return best
-}
-
 // slips counts the letters to add, drop, change or swap with a neighbour that turn a into b.
 func slips(from, to string) int {
 	a, b := []rune(from), []rune(to)

@@ -142,16 +142,16 @@ func (v *vip) activate() {
 	v.announceBurst()
 }
 
-func (v *vip) look() (s sighting, err error) {
+func (v *vip) look() (s whereabouts, err error) {
 	err = v.place.netlink(func(h *netlink.Handle) error {
-		s, err = look(h, v.iface, v.prefix.Addr())
+		s, err = findAddress(h, v.iface, v.prefix.Addr())
 		return err
 	})
 	return s, err
 }
 
 // startable says why the address cannot be had here.
-func (v *vip) startable(s sighting) error {
+func (v *vip) startable(s whereabouts) error {
 	switch fault := s.link.fault(); {
 	case s.link.Index == 0:
 		return hopeless("no interface %s on this host: see the names in ip link", v.iface)
@@ -179,7 +179,7 @@ func (v *vip) sysctl(name string) bool {
 func (v *vip) put() error {
 	ip := v.prefix.Addr()
 	return v.place.netlink(func(h *netlink.Handle) error {
-		s, err := look(h, v.iface, ip)
+		s, err := findAddress(h, v.iface, ip)
 		if err != nil {
 			return err
 		}
@@ -202,7 +202,7 @@ func (v *vip) put() error {
 		if err := addAddress(h, s.link.Index, v.prefix); err != nil {
 			return fmt.Errorf("add %s to %s: %w", v.prefix, v.iface, explainAdd(err))
 		}
-		if s, err = look(h, v.iface, ip); err != nil {
+		if s, err = findAddress(h, v.iface, ip); err != nil {
 			return err
 		}
 		if !s.present() || s.sick() {

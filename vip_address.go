@@ -37,18 +37,18 @@ func (p netPlace) netlink(f func(*netlink.Handle) error) error {
 	})
 }
 
-// sighting is what this host has of an address at one moment.
-type sighting struct {
+// whereabouts is what this host has of an address at one moment.
+type whereabouts struct {
 	link      hostInterface // Index 0: there is no such interface
 	here      []netlink.Addr
 	elsewhere string // another interface of this host that has it
 }
 
-func (s *sighting) present() bool { return len(s.here) > 0 }
+func (s *whereabouts) present() bool { return len(s.here) > 0 }
 
 // sick says why the address does not answer although it is there: the kernel has found a duplicate, or still looks for
 // one. Only an address that somebody else has added can be so.
-func (s *sighting) sick() bool {
+func (s *whereabouts) sick() bool {
 	for _, a := range s.here {
 		if a.Flags&(unix.IFA_F_DADFAILED|unix.IFA_F_TENTATIVE) != 0 && a.Flags&unix.IFA_F_OPTIMISTIC == 0 {
 			return true
@@ -57,9 +57,9 @@ func (s *sighting) sick() bool {
 	return false
 }
 
-// look reads the interface and who has the address.
-func look(h *netlink.Handle, name string, ip netip.Addr) (sighting, error) {
-	var s sighting
+// findAddress reads the interface and who has the address.
+func findAddress(h *netlink.Handle, name string, ip netip.Addr) (whereabouts, error) {
+	var s whereabouts
 	l, err := h.LinkByName(name)
 	switch {
 	case errors.As(err, &netlink.LinkNotFoundError{}):
@@ -137,7 +137,7 @@ func addAddress(h *netlink.Handle, index int, p netip.Prefix) error {
 func removeAddress(h *netlink.Handle, name string, ip netip.Addr) (removed []netip.Prefix, err error) {
 	addressMu.Lock()
 	defer addressMu.Unlock()
-	before, err := look(h, name, ip)
+	before, err := findAddress(h, name, ip)
 	if err != nil || !before.present() {
 		return nil, err
 	}
@@ -152,7 +152,7 @@ func removeAddress(h *netlink.Handle, name string, ip netip.Addr) (removed []net
 		}
 		removed = append(removed, p)
 	}
-	after, err := look(h, name, ip)
+	after, err := findAddress(h, name, ip)
 	if err != nil {
 		return removed, err
 	}
@@ -168,7 +168,7 @@ func gone(err error) bool {
 
 // secondaries are the IPv4 addresses that the kernel may take along: those of a network whose first address on the
 // interface goes, unless net.ipv4.conf.*.promote_secondaries is set.
-func secondaries(h *netlink.Handle, s sighting) ([]netlink.Addr, error) {
+func secondaries(h *netlink.Handle, s whereabouts) ([]netlink.Addr, error) {
 	var networks []netip.Prefix
 	for _, a := range s.here {
 		if p, ok := addrPrefix(a); ok && p.Addr().Is4() && a.Flags&unix.IFA_F_SECONDARY == 0 && !p.IsSingleIP() {

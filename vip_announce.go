@@ -68,7 +68,7 @@ func (v *vip) announce() {
 	}
 	router := v.prefix.Addr().Is6() && v.sysctl("forwarding")
 	err := v.place.netlink(func(h *netlink.Handle) error {
-		s, err := look(h, v.iface, v.prefix.Addr())
+		s, err := findAddress(h, v.iface, v.prefix.Addr())
 		if err != nil || !s.present() || !s.link.Ethernet || s.link.fault() != nil {
 			return err
 		}
