@@ -136,7 +136,7 @@ func (s *controlServer) handler() http.Handler {
 		{"/v1/command", http.MethodPost, s.command},
 	} {
 		mux.HandleFunc(r.path, func(w http.ResponseWriter, req *http.Request) {
-			p, known := req.Context().Value(peerKey{}).(peer)
+			p, known := req.Context().Value(peerKey{}).(caller)
 			change := r.method == http.MethodPost
 			switch {
 			case req.Method != r.method:
@@ -211,7 +211,7 @@ func (s *controlServer) watch(w http.ResponseWriter, r *http.Request) {
 	out := newStream(w)
 	for {
 		changed := s.c.Changed() // before Status, so that no change falls between
-		if out.send(s.c.Status()) != nil || !pause(r.Context(), watchGap) {
+		if out.send(s.c.Status()) != nil || !idle(r.Context(), watchGap) {
 			return
 		}
 		if !s.await(r.Context(), changed, time.Duration(every)*time.Second) {
@@ -237,7 +237,7 @@ func (s *controlServer) await(ctx context.Context, changed <-chan struct{}, ever
 	return true
 }
 
-func pause(ctx context.Context, d time.Duration) bool {
+func idle(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -335,7 +335,7 @@ func (s *controlServer) command(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, toHint(err))
 		return
 	}
-	p, _ := r.Context().Value(peerKey{}).(peer)
+	p, _ := r.Context().Value(peerKey{}).(caller)
 	c.By = p.name() + "@" + st.Node
 	out := newStream(w)
 	err = s.c.Command(r.Context(), c, func(p Progress) { out.send(p) }) // a client that is gone ends r.Context()

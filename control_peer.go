@@ -30,9 +30,9 @@ const (
 	connectionsOfUser = 32
 )
 
-// peer is what the kernel says of the process that connected, as of its connect; what it does to its ids later, and who
+// caller is what the kernel says of the process that connected, as of its connect; what it does to its ids later, and who
 // gets its process id after it, plays no part.
-type peer struct {
+type caller struct {
 	uid    uint32
 	pid    int32
 	groups []uint32
@@ -41,17 +41,17 @@ type peer struct {
 
 const noGroup = ^uint32(0)
 
-func (p peer) reads() bool {
+func (p caller) reads() bool {
 	return p.uid == 0 || p.reader != noGroup && slices.Contains(p.groups, p.reader)
 }
 
-func (p peer) changes() bool { return p.uid == 0 }
+func (p caller) changes() bool { return p.uid == 0 }
 
-func (p peer) String() string { return "user " + userName(p.uid) }
+func (p caller) String() string { return "user " + userName(p.uid) }
 
 // name is who asked, for the records. With sudo the peer is root and the login user says more; the kernel keeps it for
 // each session, and no process can set it twice. Should the process be gone already, its user has to do.
-func (p peer) name() string {
+func (p caller) name() string {
 	if p.pid > 0 {
 		if b, err := os.ReadFile("/proc/" + strconv.Itoa(int(p.pid)) + "/loginuid"); err == nil {
 			if uid, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32); err == nil && uint32(uid) != noGroup {
@@ -65,7 +65,7 @@ func (p peer) name() string {
 // peerConn is a connection whose peer is known.
 type peerConn struct {
 	net.Conn
-	peer    peer
+	peer    caller
 	release func()
 }
 
@@ -129,12 +129,12 @@ func ignoreMissing(err error) error {
 }
 
 // readPeer asks the kernel; not /proc, where the process id may belong to somebody else by now.
-func readPeer(conn *net.UnixConn) (peer, error) {
+func readPeer(conn *net.UnixConn) (caller, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		return peer{}, fmt.Errorf("read the peer's credentials: %w", err)
+		return caller{}, fmt.Errorf("read the peer's credentials: %w", err)
 	}
-	p := peer{reader: readersGID()}
+	p := caller{reader: readersGID()}
 	var failed error
 	err = raw.Control(func(fd uintptr) {
 		var cred *unix.Ucred
@@ -146,7 +146,7 @@ func readPeer(conn *net.UnixConn) (peer, error) {
 		p.groups = append(peerGroups(fd), cred.Gid)
 	})
 	if err := errors.Join(err, failed); err != nil {
-		return peer{}, fmt.Errorf("read the peer's credentials: %w", err)
+		return caller{}, fmt.Errorf("read the peer's credentials: %w", err)
 	}
 	return p, nil
 }

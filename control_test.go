@@ -23,10 +23,10 @@ import (
 
 const testReader = 4711 // stands for the gid of haclient
 
-func rootPeer() peer { return peer{uid: 0, reader: noGroup} }
+func rootPeer() caller { return caller{uid: 0, reader: noGroup} }
 
 // ask sends one request through the handler as p would, with no socket between.
-func ask(f *fakeController, p *peer, method, target, body string) *httptest.ResponseRecorder {
+func ask(f *fakeController, p *caller, method, target, body string) *httptest.ResponseRecorder {
 	s := &controlServer{f, slog.New(slog.DiscardHandler)}
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	if p != nil {
@@ -52,17 +52,17 @@ func TestControlPermissions(t *testing.T) {
 	reads := []string{"/v1/status", "/v1/history", "/v1/config", "/v1/state"}
 	for _, c := range []struct {
 		name            string
-		peer            *peer
+		peer            *caller
 		reads, changes  bool
 		whoInTheMessage string
 	}{
-		{"root", &peer{uid: 0, reader: testReader}, true, true, ""},
-		{"root without the group on the host", &peer{uid: 0, reader: noGroup}, true, true, ""},
-		{"reader", &peer{uid: 61234, groups: []uint32{5, testReader}, reader: testReader}, true, false, "uid 61234"},
-		{"stranger", &peer{uid: 61234, groups: []uint32{5, 6}, reader: testReader}, false, false, "uid 61234"},
-		{"stranger without groups", &peer{uid: 61234, reader: testReader}, false, false, "uid 61234"},
-		{"stranger, no such group on the host", &peer{uid: 61234, groups: []uint32{noGroup}, reader: noGroup}, false, false, "uid 61234"},
-		{"member of group 0 is not root", &peer{uid: 61234, groups: []uint32{0}, reader: testReader}, false, false, "uid 61234"},
+		{"root", &caller{uid: 0, reader: testReader}, true, true, ""},
+		{"root without the group on the host", &caller{uid: 0, reader: noGroup}, true, true, ""},
+		{"reader", &caller{uid: 61234, groups: []uint32{5, testReader}, reader: testReader}, true, false, "uid 61234"},
+		{"stranger", &caller{uid: 61234, groups: []uint32{5, 6}, reader: testReader}, false, false, "uid 61234"},
+		{"stranger without groups", &caller{uid: 61234, reader: testReader}, false, false, "uid 61234"},
+		{"stranger, no such group on the host", &caller{uid: 61234, groups: []uint32{noGroup}, reader: noGroup}, false, false, "uid 61234"},
+		{"member of group 0 is not root", &caller{uid: 61234, groups: []uint32{0}, reader: testReader}, false, false, "uid 61234"},
 		{"unknown", nil, false, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -551,13 +551,13 @@ func FuzzControl(f *testing.F) {
 	})
 }
 
-func TestPause(t *testing.T) {
-	if !pause(t.Context(), time.Nanosecond) {
+func TestIdle(t *testing.T) {
+	if !idle(t.Context(), time.Nanosecond) {
 		t.Error("a pause that nobody ended")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if pause(ctx, time.Hour) {
+	if idle(ctx, time.Hour) {
 		t.Error("a pause outlived its context")
 	}
 }
