@@ -4,8 +4,6 @@
 package main
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -46,12 +44,12 @@ Exit status: 0 all is well, 1 warnings, 2 something must be mended.`,
 			&cli.StringFlag{Name: "state-dir", Value: defaultStateDir, Usage: "measure the disk of this `FOLDER`"},
 		},
 		Action: func(c *cli.Context) error {
-			l, err := lookOf(c)
+			l, err := displayOf(c)
 			if err != nil {
 				return err
 			}
 			findings := allFindings(c)
-			p := &page{width: l.width, color: l.color}
+			p := &sheet{width: l.width, color: l.color}
 			code := 0
 			for _, f := range findings {
 				code = max(code, f.exit())
@@ -78,7 +76,7 @@ func (f finding) exit() int {
 	return 0
 }
 
-func (p *page) finding(f finding) {
+func (p *sheet) finding(f finding) {
 	s := styleNone
 	switch f.level {
 	case levelOK:
@@ -142,11 +140,11 @@ func daemonFinding(err error) finding {
 }
 
 func fileConfig(name string) (*Config, []finding) {
-	text, err := readConfigFile(name)
+	text, err := configFileText(name)
 	if err != nil {
 		return nil, []finding{{levelFail, "configuration: " + err.Error(), "hactl --config FILE check, or write it: ha.toml.example documents every key"}}
 	}
-	cfg, err := parseConfig(name, text)
+	cfg, err := fileEffective(name, text)
 	if err != nil {
 		return nil, []finding{{levelFail, "configuration: " + err.Error(), "hactl config check " + name}}
 	}
@@ -155,11 +153,11 @@ func fileConfig(name string) (*Config, []finding) {
 
 // fileFinding tells whether the file of this host says what the cluster runs.
 func fileFinding(name string, answer *ConfigAnswer) finding {
-	text, err := readConfigFile(name)
+	text, err := configFileText(name)
 	if err != nil {
 		return finding{levelWarn, fmt.Sprintf("configuration: generation %d is in force, but %v", answer.Generation, err), "hactl config show --text > " + name}
 	}
-	if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != answer.Hash {
+	if configHash(text) != answer.Hash {
 		return finding{levelWarn, fmt.Sprintf("configuration: %s is not what the cluster runs (generation %d)", name, answer.Generation), "hactl config show --text | diff - " + name}
 	}
 	return finding{levelOK, fmt.Sprintf("configuration: %s is what the cluster runs (generation %d)", name, answer.Generation), ""}

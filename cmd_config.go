@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 
 	"github.com/urfave/cli/v2"
@@ -32,12 +33,13 @@ func configCommand() *cli.Command {
 				Name:      "check",
 				Usage:     "all errors of a file, each with line and column",
 				ArgsUsage: "[FILE]",
-				UsageText: "hactl config check [FILE] [--strict] [--host]",
+				UsageText: "hactl config check [FILE] [--strict] [--host [--node NAME]]",
 				Description: `Without FILE: /etc/ha.toml, or what --config says. Exit status: 0 good, 1 warnings with --strict,
 2 errors.`,
 				Flags: []cli.Flag{
 					&cli.BoolFlag{Name: "strict", Usage: "exit with 1 for warnings"},
 					&cli.BoolFlag{Name: "host", Usage: "also check what this host must have"},
+					&cli.StringFlag{Name: "node", Usage: "with --host: as if this host were the node of this `NAME`"},
 				},
 				Action: checkConfigFile,
 			},
@@ -76,23 +78,21 @@ func checkConfigFile(c *cli.Context) error {
 	if name == "" {
 		name = c.String("config")
 	}
-	text, err := readConfigFile(name)
+	text, err := configFileText(name)
 	if err != nil {
 		return err
 	}
-	out, code := checkText(name, text, c.Bool("strict"))
-	if _, err := io.WriteString(c.App.Writer, out); err != nil {
-		return err
-	}
-	if c.Bool("host") && code != exitBadConfig {
-		cfg, err := parseConfig(name, text)
+	cfg, problems := parseConfig(text)
+	if c.Bool("host") && cfg != nil {
+		more, err := hostProblems(cfg, text, c.String("node"))
 		if err != nil {
 			return err
 		}
-		for _, problem := range checkHost(cfg) {
-			fmt.Fprintln(c.App.Writer, plain(problem))
-			code = exitBadConfig
-		}
+		problems = append(problems, more...)
+	}
+	out, code := checkReport(name, cfg, problems, c.Bool("strict"))
+	if _, err := io.WriteString(c.App.Writer, out); err != nil {
+		return err
 	}
 	if code != 0 {
 		return exitStatus(code)
@@ -100,7 +100,26 @@ func checkConfigFile(c *cli.Context) error {
 	return nil
 }
 
-func readConfigFile(name string) ([]byte, error) {
+// hostProblems are what this host lacks for being its node.
+func hostProblems(cfg *Config, text []byte, node string) ([]configError, error) {
+	host, err := hostInterfaces()
+	if err != nil {
+		return nil, err
+	}
+	var local []netip.Addr
+	for _, i := range host {
+		for _, p := range i.Addresses {
+			local = append(local, p.Addr())
+		}
+	}
+	node, err = identify(cfg, local, node)
+	if err != nil {
+		return nil, &hintError{err.Error(), "hactl config check --host --node NAME", exitBadConfig}
+	}
+	return checkHost(cfg, text, node, host), nil
+}
+
+func configFileText(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, &hintError{err.Error(), "hactl config check FILE names another", exitBadConfig}
@@ -141,15 +160,30 @@ func configOf(c *cli.Context) (*ConfigAnswer, error) {
 	if name == "" {
 		return runningConfig(c.Context, newClient(c))
 	}
-	text, err := readConfigFile(name)
+	text, err := configFileText(name)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := parseConfig(name, text)
+	cfg, err := fileEffective(name, text)
 	if err != nil {
-		return nil, &hintError{err.Error(), "hactl config check " + name + " shows all errors", exitBadConfig}
+		return nil, err
 	}
 	return &ConfigAnswer{Text: string(text), Effective: cfg}, nil
+}
+
+// fileEffective is the configuration of a text that has no errors; warnings are for config check.
+func fileEffective(name string, text []byte) (*Config, error) {
+	cfg, problems := parseConfig(text)
+	if cfg == nil {
+		n := 0
+		for _, p := range problems {
+			if p.Severity == severityError {
+				n++
+			}
+		}
+		return nil, &hintError{fmt.Sprintf("%s is not good: %d errors", name, n), "hactl config check " + name + " shows each with its place", exitBadConfig}
+	}
+	return cfg, nil
 }
 
 func runningConfig(ctx context.Context, cl *client) (*ConfigAnswer, error) {

@@ -16,49 +16,50 @@ func keygenCommand() *cli.Command {
 		Category:  categorySetUp,
 		Usage:     "make the key file that all nodes share",
 		ArgsUsage: "FILE",
-		UsageText: "hactl keygen [--add|--drop] FILE",
-		Description: `Writes a new random key, mode 0600; copy the file to every node. It never replaces a file.
+		UsageText: "hactl keygen [--force|--add|--drop [--key ID]] FILE",
+		Description: `Writes a new random key, mode 0600; copy the file to every node.
 
 To roll the key without an outage:
-  1. hactl keygen --add /etc/ha.key    on one node: adds a second key
-  2. copy the file to every node: hactl check shows which key each seals with
-  3. hactl keygen --drop /etc/ha.key   when all seal with the new; copy again`,
+  1. hactl keygen --add /etc/ha.key    on one node
+  2. copy the file to every other node, in any order
+  3. when hactl check shows that all have both keys, on each node:
+     hactl keygen --drop /etc/ha.key`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "add", Usage: "put a new key beside the one in FILE"},
 			&cli.BoolFlag{Name: "drop", Usage: "remove the older of the two keys in FILE"},
+			&cli.StringFlag{Name: "key", Usage: "with --drop: remove the key with this `ID`, to give a roll up"},
+			&cli.BoolFlag{Name: "force", Usage: "replace FILE; cuts this node off until all have the new one"},
 		},
 		Action: func(c *cli.Context) error {
 			file := c.Args().First()
-			do, done := keygen, "wrote a new key to "+file+"; copy the file to every node, mode 0600"
-			switch add, drop := c.Bool("add"), c.Bool("drop"); {
-			case add && drop:
-				return wrongUse("usage: "+c.Command.UsageText, "--add and --drop exclude each other")
+			add, drop, force := c.Bool("add"), c.Bool("drop"), c.Bool("force")
+			if add && drop || force && (add || drop) {
+				return wrongUse("usage: "+c.Command.UsageText, "--add, --drop and --force exclude each other")
+			}
+			if c.IsSet("key") && !drop {
+				return wrongUse("usage: "+c.Command.UsageText, "--key goes with --drop")
+			}
+			var id, done string
+			var err error
+			switch {
 			case add:
-				do, done = keygenAdd, "added a key to "+file+"; copy the file to every node, then: hactl check"
+				id, err = keygenAdd(file)
+				done = "added key %s to %s; copy the file to every other node, then: hactl check\n"
 			case drop:
-				do, done = keygenDrop, "dropped the older key from "+file+"; copy the file to every node"
+				id, err = keygenDrop(file, c.String("key"))
+				done = "dropped key %s from %s; do the same on every node\n"
+			default:
+				id, err = keygen(file, force)
+				done = "wrote key %s to %s; copy the file to every other node, mode 0600\n"
 			}
-			if err := do(file); err != nil {
-				return keyError(file, err)
+			if errors.Is(err, fs.ErrPermission) {
+				return &hintError{err.Error(), "run it as root", exitError}
 			}
-			_, err := fmt.Fprintln(c.App.Writer, done)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.App.Writer, done, id, file)
 			return err
 		},
 	}
-}
-
-// keyError adds what to do where key.go has not said it.
-func keyError(file string, err error) error {
-	var hinted *hintError
-	switch {
-	case errors.As(err, &hinted):
-		return err
-	case errors.Is(err, fs.ErrExist):
-		return &hintError{err.Error(), "hactl keygen --add " + file + " puts a new key beside the one in it", exitError}
-	case errors.Is(err, fs.ErrNotExist):
-		return &hintError{err.Error(), "hactl keygen " + file + " makes it; its folder must exist", exitError}
-	case errors.Is(err, fs.ErrPermission):
-		return &hintError{err.Error(), "run it as root", exitError}
-	}
-	return err
 }

@@ -34,12 +34,12 @@ Exit status: 0 all is well, 1 degraded (up, but the next fault may hurt), 2 down
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "go on until ^C"},
 		},
 		Action: func(c *cli.Context) error {
-			look, err := lookOf(c)
+			d, err := displayOf(c)
 			if err != nil {
 				return err
 			}
 			if c.Bool("watch") {
-				return watchStatus(c, look)
+				return watchStatus(c, d)
 			}
 			st, err := newClient(c).status(c.Context)
 			if err != nil {
@@ -48,7 +48,7 @@ Exit status: 0 all is well, 1 degraded (up, but the next fault may hurt), 2 down
 			if c.Bool("json") {
 				err = writeJSON(c.App.Writer, st)
 			} else {
-				_, err = io.WriteString(c.App.Writer, renderStatus(st, look.width, look.color))
+				_, err = io.WriteString(c.App.Writer, renderStatus(st, d.width, d.color))
 			}
 			if err == nil && st.Exit() != 0 {
 				err = exitStatus(st.Exit())
@@ -64,8 +64,8 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// look is what the output can show.
-type look struct {
+// display is what the output can show.
+type display struct {
 	terminal      bool
 	color         bool
 	width, height int
@@ -76,9 +76,9 @@ const (
 	plainHeight = 24
 )
 
-// lookOf asks the output itself, and the flag --color and NO_COLOR (no-color.org) whether to colour.
-func lookOf(c *cli.Context) (look, error) {
-	l := look{width: plainWidth, height: plainHeight}
+// displayOf asks the output itself, and the flag --color and NO_COLOR (no-color.org) whether to colour.
+func displayOf(c *cli.Context) (display, error) {
+	l := display{width: plainWidth, height: plainHeight}
 	if f, ok := c.App.Writer.(*os.File); ok {
 		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
 			l.terminal = true
@@ -100,7 +100,7 @@ func lookOf(c *cli.Context) (look, error) {
 }
 
 // watchStatus goes on until ctx ends. Once it has seen the daemon it outlives it: a restart is part of what is watched.
-func watchStatus(c *cli.Context, l look) error {
+func watchStatus(c *cli.Context, l display) error {
 	const retry = time.Second
 	every := 0
 	if l.terminal {
@@ -142,7 +142,7 @@ func awaitDaemon(c *cli.Context, retry time.Duration) error {
 	}
 }
 
-func printWatched(c *cli.Context, l look, st *Status, line []byte) error {
+func printWatched(c *cli.Context, l display, st *Status, line []byte) error {
 	switch {
 	case c.Bool("json"):
 		_, err := fmt.Fprintf(c.App.Writer, "%s\n", line)
@@ -151,7 +151,7 @@ func printWatched(c *cli.Context, l look, st *Status, line []byte) error {
 		_, err := fmt.Fprintf(c.App.Writer, "%s\n", renderStatus(st, l.width, l.color))
 		return err
 	}
-	if now, err := lookOf(c); err == nil {
+	if now, err := displayOf(c); err == nil {
 		l = now // the window may have been resized
 	}
 	_, err := io.WriteString(c.App.Writer, redraw(renderStatus(st, l.width, l.color), l.height))

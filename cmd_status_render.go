@@ -11,7 +11,7 @@ import (
 
 // renderStatus lays s out for a terminal of that width; without color it is plain text.
 func renderStatus(s *Status, width int, color bool) string {
-	p := &page{width: max(width, 40), color: color}
+	p := &sheet{width: max(width, 40), color: color}
 	p.paragraph(overallStyle(s), "", headline(s))
 	p.wrapped("", summary(s))
 	if m := s.Maintenance; m != nil {
@@ -144,7 +144,7 @@ func summary(s *Status) string {
 	return strings.Join(append(parts, s.Wall.Format("15:04:05")), " · ")
 }
 
-func (p *page) group(s *Status, g *GroupStatus) {
+func (p *sheet) group(s *Status, g *GroupStatus) {
 	text := groupState(g)
 	if g.Lease > 0 {
 		text += fmt.Sprintf(", lease %.1f s", g.Lease)
@@ -222,7 +222,7 @@ func failureSentence(s *Status, f *ResourceState) string {
 	return text
 }
 
-func (p *page) nodes(s *Status) {
+func (p *sheet) nodes(s *Status) {
 	rows := make([][]string, 0, len(s.Nodes))
 	for i := range s.Nodes {
 		n := &s.Nodes[i]
@@ -230,7 +230,7 @@ func (p *page) nodes(s *Status) {
 		if n.Since > 0 {
 			state += " " + age(n.Since)
 		}
-		rows = append(rows, []string{n.Name, state, linkMarks(s, n), roleWords(s, n)})
+		rows = append(rows, []string{n.Name, state, linkMarks(s, n), rolesOf(s, n)})
 	}
 	for i, row := range columns(rows) {
 		style := styleNone
@@ -261,7 +261,7 @@ func linkMarks(s *Status, n *NodeStatus) string {
 	return strings.Join(marks, ", ")
 }
 
-func roleWords(s *Status, n *NodeStatus) string {
+func rolesOf(s *Status, n *NodeStatus) string {
 	var roles []string
 	if n.Name == s.Node {
 		roles = append(roles, "this node")
@@ -278,7 +278,7 @@ func roleWords(s *Status, n *NodeStatus) string {
 	return strings.Join(roles, ", ")
 }
 
-func (p *page) problem(q *Problem) {
+func (p *sheet) problem(q *Problem) {
 	style, text := styleWarning, "warning: "
 	if q.Severity == "error" {
 		style, text = styleError, "error: "

@@ -14,8 +14,8 @@ import (
 
 var rewriteGolden = flag.Bool("rewrite-golden", false, "write what the renderers print into testdata/golden")
 
-// golden compares got with a file of testdata/golden.
-func golden(t *testing.T, name, got string) {
+// goldenRender compares got with a file of testdata/golden.
+func goldenRender(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", "golden", name)
 	if *rewriteGolden {
@@ -46,7 +46,7 @@ func TestRenderStatus(t *testing.T) {
 	for _, name := range situationNames() {
 		t.Run(name, func(t *testing.T) {
 			text := renderStatus(situations()[name], plainWidth, false)
-			golden(t, "status-"+name+".txt", text)
+			goldenRender(t, "status-"+name+".txt", text)
 			lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 			if name != "five-groups" && len(lines) > plainHeight-1 {
 				t.Errorf("%d lines, and the prompt needs one of %d", len(lines), plainHeight)
@@ -123,7 +123,7 @@ func TestHeadline(t *testing.T) {
 func TestRenderWhy(t *testing.T) {
 	all := situations()
 	for _, c := range []struct{ situation, group string }{{"well", "web"}, {"pinned", "web"}, {"blocked", "web"}, {"two-groups", "db"}, {"maintenance", "web"}} {
-		golden(t, "why-"+c.situation+".txt", renderWhy(all[c.situation], c.group, plainWidth, false))
+		goldenRender(t, "why-"+c.situation+".txt", renderWhy(all[c.situation], c.group, plainWidth, false))
 	}
 }
 

@@ -18,7 +18,7 @@ func whyCommand() *cli.Command {
 		Description: `The rule by its number (docs/design.md section 6) and its reason, then each node: may it take the
 group now, and why, or why not.`,
 		Action: func(c *cli.Context) error {
-			l, err := lookOf(c)
+			l, err := displayOf(c)
 			if err != nil {
 				return err
 			}
@@ -38,7 +38,7 @@ group now, and why, or why not.`,
 
 // renderWhy is the answer for one group that exists. Pure.
 func renderWhy(s *Status, name string, width int, color bool) string {
-	p := &page{width: width, color: color}
+	p := &sheet{width: width, color: color}
 	for i := range s.Groups {
 		g := &s.Groups[i]
 		if g.Name != name {

@@ -23,10 +23,10 @@ import (
 
 const testReader = 4711 // stands for the gid of haclient
 
-func rootPeer() peer { return caller{uid: 0, reader: noGroup} }
+func rootPeer() caller { return caller{uid: 0, reader: noGroup} }
 
 // ask sends one request through the handler as p would, with no socket between.
-func ask(f *fakeController, p *peer, method, target, body string) *httptest.ResponseRecorder {
+func ask(f *fakeController, p *caller, method, target, body string) *httptest.ResponseRecorder {
 	s := &controlServer{f, slog.New(slog.DiscardHandler)}
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	if p != nil {
@@ -52,7 +52,7 @@ func TestControlPermissions(t *testing.T) {
 	reads := []string{"/v1/status", "/v1/history", "/v1/config", "/v1/state"}
 	for _, c := range []struct {
 		name            string
-		peer            *peer
+		peer            *caller
 		reads, changes  bool
 		whoInTheMessage string
 	}{
@@ -551,7 +551,7 @@ func FuzzControl(f *testing.F) {
 	})
 }
 
-func TestPause(t *testing.T) {
+func TestIdle(t *testing.T) {
 	if !pause(t.Context(), time.Nanosecond) {
 		t.Error("a pause that nobody ended")
 	}

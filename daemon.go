@@ -33,7 +33,6 @@ type daemonOptions struct {
 	Socket    string // control socket; in RunDir unless --socket says otherwise
 	Bootstrap bool   // found the cluster although not all voters are there
 	LogFormat string // auto, journal, text, json
-	Version   string
 }
 
 const (
@@ -225,7 +224,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	wg.Go(func() { d.files.watch(around) })
 	wg.Go(func() { d.watchKeys(around) })
 	wg.Go(func() { d.askDetails(around) })
-	d.log.Info("hactl runs", "event", "daemon-started", "node", d.name, "version", d.o.Version, "cluster", d.files.inForce.Cluster.Name)
+	d.log.Info("hactl runs", "event", "daemon-started", "node", d.name, "version", versionText(), "cluster", d.files.inForce.Cluster.Name)
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady) // without systemd there is nobody to tell
 	d.loop(ctx)
 	d.log.Info("hactl ends", "event", "daemon-ended")
@@ -345,7 +344,7 @@ func (d *daemon) publish(now instant) {
 	d.mu.Lock()
 	details := d.details
 	d.mu.Unlock()
-	out := surroundings{version: d.o.Version, details: details, keys: map[string]string{}}
+	out := surroundings{version: versionText(), details: details, keys: map[string]string{}}
 	for _, l := range d.net.LinkStates() {
 		out.links = append(out.links, LinkStatus{Name: l.Name, Interface: l.Interface, State: l.State})
 	}

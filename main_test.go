@@ -71,7 +71,7 @@ func scriptDaemon(ts *testscript.TestScript, neg bool, args []string) {
 	if !ok {
 		ts.Fatalf("no situation %q", args[0])
 	}
-	p := peer{reader: testReader}
+	p := caller{reader: testReader}
 	for i, a := range args[1:] {
 		n, err := strconv.ParseUint(a, 10, 32)
 		ts.Check(err)
@@ -97,7 +97,7 @@ func scriptDaemon(ts *testscript.TestScript, neg bool, args []string) {
 // everyoneIs gives every peer the same credentials.
 type everyoneIs struct {
 	net.Listener
-	as peer
+	as caller
 }
 
 func (l everyoneIs) Accept() (net.Conn, error) {

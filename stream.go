@@ -34,10 +34,10 @@ import (
 )
 
 const (
-	maxStreamFrame       = 16 << 20                     // sealed part of a frame
-	maxStreamBody  = maxStreamFrame - 64                // of a message
+	maxStreamFrame = 16 << 20                     // sealed part of a frame
+	maxStreamBody  = maxStreamFrame - 64          // of a message
 	maxQueued      = 256                          // messages that wait for one peer's stream …
-	maxQueuedBytes = 2 * maxStreamFrame                 // … and their size
+	maxQueuedBytes = 2 * maxStreamFrame           // … and their size
 	maxFromPeer    = 4                            // incoming streams of one peer: the one in use, others that are ending
 	maxServing     = maxFromPeer * (maxHeard + 1) // … of all, those included that have not said who they are
 

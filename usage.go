@@ -339,34 +339,3 @@ func noSuch(kind, name string, known []string) error {
 	}
 	return wrongUse(hint, "no %s %q", kind, name)
 }
-
-// slips counts the letters to add, drop, change or swap with a neighbour that turn a into b.
-func slips(from, to string) int {
-	a, b := []rune(from), []rune(to)
-	const longest = 64 // no name is longer; bounds the work on hostile input
-	if len(a) > longest || len(b) > longest {
-		return longest
-	}
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range b {
-		rows[0][j+1] = j + 1
-	}
-	for i := range a {
-		for j := range b {
-			change := rows[i][j]
-			if a[i] != b[j] {
-				change++
-			}
-			least := min(change, rows[i][j+1]+1, rows[i+1][j]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				least = min(least, rows[i-1][j-1]+1)
-			}
-			rows[i+1][j+1] = least
-		}
-	}
-	return rows[len(a)][len(b)]
-}

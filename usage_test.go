@@ -40,36 +40,6 @@ func TestArrange(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	commands := commandNames(newApp(nil, io.Discard, io.Discard).Commands)
-	for _, c := range []struct {
-		word       string
-		candidates []string
-		want       string
-	}{
-		{"wbe", []string{"web", "db"}, "web"}, {"Web", []string{"web"}, "web"}, {"we", []string{"web"}, "web"}, {"webb", []string{"web"}, "web"},
-		{"everything", []string{"web", "db"}, ""}, {"x", []string{"y"}, ""}, {"", []string{"a"}, ""}, {"web", nil, ""},
-		{"stauts", commands, "status"}, {"mvoe", commands, "move"}, {"maintainance", commands, "maintenance"}, {"stanby", commands, "standby"},
-		{"qourum", commands, "quorum"}, {"delete", commands, ""}, {strings.Repeat("status", 100), commands, ""},
-		{"knoten-2", []string{"knoten-1", "knoten-3"}, "knoten-1"},
-	} {
-		if got := nearest(c.word, c.candidates); got != c.want {
-			t.Errorf("nearest(%q, %q) = %q, want %q", c.word, c.candidates, got, c.want)
-		}
-	}
-}
-
-func TestSlips(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"a", "", 1}, {"", "ab", 2}, {"web", "web", 0}, {"web", "wbe", 1}, {"web", "wab", 1}, {"kitten", "sitting", 3}, {"über", "uber", 1}} {
-		if got, back := slips(c.a, c.b), slips(c.b, c.a); got != c.want || back != got {
-			t.Errorf("slips(%q, %q) = %d, and back %d; want %d", c.a, c.b, got, back, c.want)
-		}
-	}
-}
-
 // Every error ends as at most two lines, whatever is in it, with an exit status that is not 0.
 func TestReport(t *testing.T) {
 	app := newApp(nil, io.Discard, io.Discard)

@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// page gathers lines of at most width characters.
-type page struct {
+// sheet gathers lines of at most width characters.
+type sheet struct {
 	b     strings.Builder
 	width int
 	color bool
@@ -47,23 +47,23 @@ func stateStyle(state string) style {
 	return styleWarning
 }
 
-func (p *page) paint(s style, text string) string {
+func (p *sheet) paint(s style, text string) string {
 	if !p.color || s == styleNone || text == "" {
 		return text
 	}
 	return "\x1b[" + string(s) + "m" + text + "\x1b[0m"
 }
 
-func (p *page) line(text string) {
+func (p *sheet) line(text string) {
 	p.b.WriteString(strings.TrimRight(text, " "))
 	p.b.WriteByte('\n')
 }
 
 // wrapped writes a text that breaks between words, each line after indent.
-func (p *page) wrapped(indent, text string) { p.paragraph(styleNone, indent, text) }
+func (p *sheet) wrapped(indent, text string) { p.paragraph(styleNone, indent, text) }
 
 // paragraph does the same in a style; its second line and those after it stand two further in.
-func (p *page) paragraph(s style, indent, text string) {
+func (p *sheet) paragraph(s style, indent, text string) {
 	for i, line := range wrap(plain(text), p.width-utf8.RuneCountInString(indent)-2) {
 		if i > 0 {
 			line = "  " + line
@@ -73,9 +73,9 @@ func (p *page) paragraph(s style, indent, text string) {
 }
 
 // cut writes one line and cuts what does not fit.
-func (p *page) cut(text string) { p.cutStyled(styleNone, text) }
+func (p *sheet) cut(text string) { p.cutStyled(styleNone, text) }
 
-func (p *page) cutStyled(s style, text string) {
+func (p *sheet) cutStyled(s style, text string) {
 	text = plain(text)
 	if utf8.RuneCountInString(text) > p.width {
 		text = string([]rune(text)[:p.width-1]) + "…"
