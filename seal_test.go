@@ -87,12 +87,12 @@ func TestGoldenDatagram(t *testing.T) {
 		Counter: 1, Incarnation: 0xC, Ancestors: []Ancestor{{ID: 0xD, Fork: 42}}, Flags: flagJoined, Boot: 0xE,
 		Generation: 3, FileHash: 0xF, Term: 2, Leader: 0xA, Applied: 99, StateHash: 0x10, Feature: 1, Wall: 1e18,
 		Heard: []heardPeer{{Name: nameHash("bob"), Session: 0x11, Age: 5 * time.Millisecond, Links: 3}}}
-	ackBody, _ := (&ack{Seq: 7, Lease: time.Second, Generation: 3, Clock: 2e9, Revoked: []groupEpoch{{"web", 4}}}).encode()
+	ackBody, _ := (&ack{Seq: 7, Member: 0xA, Incarnation: 0xC, Lease: time.Second, Generation: 3, Clock: 2e9, Revoked: []groupEpoch{{"web", 4}}}).encode()
 	var text strings.Builder
 	for _, m := range []message{
 		{Kind: kindHeartbeat, Sender: "alice", Serial: 1, Body: hb.encode()},
 		{Kind: kindAck, Sender: "alice", Receiver: 0x3031323334353637, Serial: 2, Body: ackBody},
-		{Kind: kindHold, Sender: "alice", Receiver: 1, Serial: 3, Body: (&hold{"bob", "web", 4, time.Second}).encode()},
+		{Kind: kindHold, Sender: "alice", Receiver: 1, Serial: 3, Body: (&hold{"bob", "web", 4, 21, time.Second}).encode()},
 		{Kind: kindHello, Sender: "alice", Receiver: 1, Serial: 4, Body: (&hello{Challenge: 5, Answer: 6}).encode()},
 		{Kind: kindRaft, Sender: "alice", Receiver: 1, Serial: 5},
 	} {

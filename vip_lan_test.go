@@ -210,8 +210,8 @@ func (h *testHost) vip(address string, change ...func(*ResourceConfig)) *testVIP
 	return tv
 }
 
-// patient makes the probe wait for a slow machine; it ends at the first answer.
-func patient(c *ResourceConfig) { c.ProbeWait = Duration(testPatience) }
+// waitLong makes the probe wait for a slow machine; it ends at the first answer.
+func waitLong(c *ResourceConfig) { c.ProbeWait = Duration(testPatience) }
 
 type testVIP struct {
 	*vip

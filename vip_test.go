@@ -342,7 +342,7 @@ func TestVIPDuplicateDetected(t *testing.T) {
 
 func TestVIPStartCancelled(t *testing.T) {
 	lan := newTestLAN(t)
-	v := lan.host("alice").vip("192.168.10.100", patient)
+	v := lan.host("alice").vip("192.168.10.100", waitLong)
 	ctx, cancel := context.WithTimeout(background, time.Millisecond)
 	defer cancel()
 	if err := v.Start(ctx, startHint{}); !errors.Is(err, context.DeadlineExceeded) {

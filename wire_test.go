@@ -35,7 +35,7 @@ func drawHeartbeat(t *rapid.T) heartbeat {
 }
 
 func drawAck(t *rapid.T) ack {
-	a := ack{Seq: rapid.Uint64().Draw(t, "seq"), Lease: time.Duration(rapid.Int64Min(0).Draw(t, "lease")),
+	a := ack{Seq: rapid.Uint64().Draw(t, "seq"), Member: rapid.Uint64().Draw(t, "member"), Incarnation: rapid.Uint64().Draw(t, "incarnation"), Lease: time.Duration(rapid.Int64Min(0).Draw(t, "lease")),
 		Generation: rapid.Uint64().Draw(t, "generation"), Clock: instant(rapid.Int64().Draw(t, "clock"))}
 	for range rapid.IntRange(0, 300).Draw(t, "pairs") {
 		a.Revoked = append(a.Revoked, groupEpoch{Group: rapid.StringN(0, 40, 256).Draw(t, "group"),
@@ -69,7 +69,7 @@ func TestBodiesRoundTrip(t *testing.T) {
 	}))
 	t.Run("hold", rapid.MakeCheck(func(t *rapid.T) {
 		name := rapid.StringN(0, -1, 255)
-		h := hold{Owner: name.Draw(t, "owner"), Group: name.Draw(t, "group"), Epoch: rapid.Uint64().Draw(t, "epoch"),
+		h := hold{Owner: name.Draw(t, "owner"), Group: name.Draw(t, "group"), Epoch: rapid.Uint64().Draw(t, "epoch"), Index: rapid.Uint64().Draw(t, "index"),
 			Hold: time.Duration(rapid.Int64Min(0).Draw(t, "hold"))}
 		checkDecode(t, h.encode(), h, decodeHold)
 	}))
