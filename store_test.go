@@ -618,45 +618,67 @@ func keptFolders(t *testing.T, dir string) (out []string) {
 	return out
 }
 
-// TestStoreRotateCrash is the same for a snapshot, and for the first folder of all.
+// TestStoreRotateCrash is the same for a snapshot; also when the folder could not be synced after the rename, so that the
+// rename may have happened or not, and the next try is interrupted.
 func TestStoreRotateCrash(t *testing.T) {
-	crashed := true
-	for stop := 0; crashed; stop++ {
-		t.Run(fmt.Sprint(stop), func(t *testing.T) {
-			b := openBench(t, t.TempDir())
-			before := write{Sync: true, HardState: testHard(1, 7, 0), Entries: testEntries(t, 1, 1, 3)}
-			after := write{Sync: true, Snapshot: testSnapshot(9, 4, "leader"), HardState: testHard(4, 0, 9)}
-			b.save(before)
-			steps := 0
-			b.setFault(func(string, string) error {
-				if steps++; steps > stop {
-					return errCrash
-				}
-				return nil
+	for _, again := range []bool{false, true} {
+		crashed := true
+		for stop := 0; crashed; stop++ {
+			t.Run(fmt.Sprintf("again=%v/%d", again, stop), func(t *testing.T) {
+				crashed = rotateUntil(t, again, stop)
 			})
-			b.s.Save(after)
-			crashed = (<-b.events).Err != "" || steps > stop
-			b.close()
-			b.setFault(nil)
-			if err := b.open(); err != nil {
-				t.Fatal(err)
-			}
-			if b.opened.Aside != "" {
-				t.Fatalf("taken for corrupt: %s", b.opened.Why)
-			}
-			want := &restored{}
-			w := before
-			if b.opened.Restored.Snapshot != nil {
-				w = after
-			} else if !crashed {
-				t.Fatal("the snapshot was saved and is not there")
-			}
-			if err := want.apply(w); err != nil {
-				t.Fatal(err)
-			}
-			sameRestored(t, b.opened.Restored, want)
-		})
+		}
 	}
+}
+
+func rotateUntil(t *testing.T, again bool, stop int) (crashed bool) {
+	b := openBench(t, t.TempDir())
+	before := write{Sync: true, HardState: testHard(1, 7, 0), Entries: testEntries(t, 1, 1, 3)}
+	after := write{Done: 9, Sync: true, Snapshot: testSnapshot(9, 4, "leader"), HardState: testHard(4, 0, 9)}
+	b.save(before)
+	steps, renames, refused := 0, 0, !again
+	b.setFault(func(step, _ string) error {
+		if step == "rename" {
+			renames++
+		}
+		if !refused {
+			if refused = step == "syncdir" && renames > 0; refused {
+				return unix.EIO
+			}
+			return nil
+		}
+		if steps++; steps > stop {
+			crashed = true
+			return errCrash
+		}
+		return nil
+	})
+	b.s.Save(after)
+	for e := range b.events {
+		if e.Err == "" || strings.Contains(e.Err, errCrash.Error()) {
+			break
+		}
+	}
+	b.close()
+	b.setFault(nil)
+	if err := b.open(); err != nil {
+		t.Fatal(err)
+	}
+	if b.opened.Aside != "" {
+		t.Fatalf("taken for corrupt: %s", b.opened.Why)
+	}
+	want := &restored{}
+	w := before
+	if b.opened.Restored.Snapshot != nil {
+		w = after
+	} else if !crashed {
+		t.Fatal("the snapshot was saved and is not there")
+	}
+	if err := want.apply(w); err != nil {
+		t.Fatal(err)
+	}
+	sameRestored(t, b.opened.Restored, want)
+	return crashed
 }
 
 func TestStoreFirstOpenCrash(t *testing.T) {
