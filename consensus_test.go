@@ -97,6 +97,14 @@ func (w *raftWorld) story(d *datadriven.TestData, out *strings.Builder) error {
 	case "disk": // MEMBER off|on
 		w.member(num(0)).diskOff = words[1] == "off"
 		w.run()
+	case "save": // MEMBER: its oldest write only, though its disk is off
+		m := w.member(num(0))
+		m.diskOff = false
+		if !w.save(m) {
+			return errors.New("nothing to save")
+		}
+		m.diskOff = true
+		w.run()
 	case "status":
 		for _, m := range w.members {
 			w.printStatus(m, out)
@@ -538,6 +546,49 @@ func TestCompact(t *testing.T) {
 	w.run()
 	if got := strings.Join(m.state, ","); got != before {
 		t.Errorf("after the restart the state is another one: %d and %d bytes", len(got), len(before))
+	}
+}
+
+// While the leader's snapshot is on its way to the disk, an own older one must not follow it there.
+func TestCompactWaitsForSnapshot(t *testing.T) {
+	wr, err := forge(nil, 1, 1, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := restoredFrom(wr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newRaftWorld(t)
+	m := w.member(1)
+	m.disk, m.incarnation, m.manual = r, 1, true
+	if err := w.start(m); err != nil {
+		t.Fatal(err)
+	}
+	step := func(msg *raftpb.Message) {
+		t.Helper()
+		msg.From, msg.To, msg.Term = new(uint64(2)), new(uint64(1)), new(uint64(2))
+		if err := m.c.Step(2, 1, encoded(t, msg)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	step(&raftpb.Message{Type: raftpb.MsgApp.Enum(), Index: new(uint64(1)), LogTerm: new(uint64(1)), Commit: new(uint64(2)),
+		Entries: []*raftpb.Entry{{Index: new(uint64(2)), Term: new(uint64(2)), Data: []byte("x")}}})
+	w.run()
+	if m.applied != 2 || !m.c.compactable() {
+		t.Fatalf("applied %d, compactable %v", m.applied, m.c.compactable())
+	}
+	m.diskOff = true
+	step(&raftpb.Message{Type: raftpb.MsgSnap.Enum(), Snapshot: &raftpb.Snapshot{Data: []byte("nine"), Metadata: &raftpb.SnapshotMetadata{
+		Index: new(uint64(9)), Term: new(uint64(2)), ConfState: &raftpb.ConfState{Voters: []uint64{1, 2}}}}})
+	w.run()
+	if err := m.c.Compact([]byte("two")); err != nil {
+		t.Fatal(err)
+	}
+	m.diskOff = false
+	w.run()
+	if got := m.disk.Snapshot.GetMetadata().GetIndex(); got != 9 || m.applied != 9 || strings.Join(m.state, ",") != "nine" {
+		t.Errorf("snapshot at %d on the disk, applied %d, state %v", got, m.applied, m.state)
 	}
 }
 
