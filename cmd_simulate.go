@@ -154,11 +154,14 @@ type clusterNames struct {
 }
 
 func stateNames(state []byte) (clusterNames, error) {
-	var s State
-	if err := json.Unmarshal(state, &s); err != nil {
+	var sim simulation
+	if err := json.Unmarshal(state, &sim); err != nil {
 		return clusterNames{}, fmt.Errorf("read the cluster's state: %w", err)
 	}
-	n := clusterNames{config: s.Config.Effective}
+	var n clusterNames
+	if sim.State != nil {
+		n.config = sim.State.Config.Effective
+	}
 	if n.config == nil {
 		return n, &hintError{"the cluster has no configuration yet", "hactl status says what it waits for", exitError}
 	}

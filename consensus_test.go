@@ -379,7 +379,7 @@ func TestStepRefuses(t *testing.T) {
 			}
 			tc.m.From, tc.m.To = new(uint64(2)), new(uint64(1))
 			err := m.c.Step(2, m.incarnation, encoded(t, tc.m))
-			if !errors.Is(err, errMalformed) || !strings.Contains(err.Error(), tc.want) {
+			if !errors.Is(err, errBadMessage) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want malformed with %q", err, tc.want)
 			}
 			if s := m.c.Status(); s.Term != 1 || s.Last != 1 {
@@ -397,7 +397,7 @@ func TestStepIdentity(t *testing.T) {
 	}
 	vote := &raftpb.Message{Type: raftpb.MsgVote.Enum(), From: new(uint64(2)), To: new(uint64(1)), Term: new(uint64(5)),
 		Index: new(uint64(9)), LogTerm: new(uint64(4))}
-	if err := m.c.Step(3, m.incarnation, encoded(t, vote)); !errors.Is(err, errMalformed) {
+	if err := m.c.Step(3, m.incarnation, encoded(t, vote)); !errors.Is(err, errBadMessage) {
 		t.Errorf("a message of 2 that came from 3: %v", err)
 	}
 	if err := m.c.Step(2, m.incarnation+1, encoded(t, vote)); !errors.Is(err, errOtherIncarnation) {
@@ -632,7 +632,7 @@ func FuzzRaftMessage(f *testing.F) {
 			}
 			w.run()
 			err := m.c.Step(2, m.incarnation, data)
-			if err != nil && !errors.Is(err, errMalformed) && !errors.Is(err, errRaftPanic) {
+			if err != nil && !errors.Is(err, errBadMessage) && !errors.Is(err, errRaftPanic) {
 				t.Fatalf("an error of no kind: %v", err)
 			}
 			w.run()

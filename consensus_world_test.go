@@ -208,7 +208,7 @@ func (w *raftWorld) deliver() bool {
 	if ok {
 		err := to.c.Step(f.from, f.incarnation, f.Data)
 		switch {
-		case errors.Is(err, errMalformed):
+		case errors.Is(err, errBadMessage):
 			w.t.Fatalf("member %d sends to %d: %v", f.from, f.to, err)
 		case errors.Is(err, errOtherIncarnation):
 			ok = false

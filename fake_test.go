@@ -63,7 +63,7 @@ func (f *fakeController) State() ([]byte, error) {
 	if f.state != nil {
 		return f.state, nil
 	}
-	return json.Marshal(State{Config: ConfigState{Effective: f.cfg}})
+	return json.Marshal(simulation{State: &State{Config: ConfigState{Effective: f.cfg}}, View: &View{}})
 }
 
 func (f *fakeController) Command(ctx context.Context, c Command, progress func(Progress)) error {

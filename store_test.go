@@ -27,7 +27,7 @@ type storeBench struct {
 	t      testing.TB
 	dir    string
 	s      *diskStore
-	opened opened
+	openedFolder openedFolder
 	events chan saved
 	mu     sync.Mutex
 	fault  func(step, path string) error
@@ -63,7 +63,7 @@ func (b *storeBench) open() error {
 		return b.fault(step, path)
 	}
 	s, out, err := s.start("alice")
-	b.s, b.opened = s, out
+	b.s, b.openedFolder = s, out
 	return err
 }
 
@@ -73,13 +73,13 @@ func (b *storeBench) setFault(f func(step, path string) error) {
 	b.fault = f
 }
 
-func (b *storeBench) reopen() opened {
+func (b *storeBench) reopen() openedFolder {
 	b.t.Helper()
 	b.close()
 	if err := b.open(); err != nil {
 		b.t.Fatal(err)
 	}
-	return b.opened
+	return b.openedFolder
 }
 
 func (b *storeBench) close() {
@@ -162,7 +162,7 @@ func sameRestored(t failer, got, want *restored) {
 func TestStoreBlank(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ha")
 	b := openBench(t, dir)
-	first := b.opened
+	first := b.openedFolder
 	if first.Restored != nil || first.Member.ID == 0 || first.Member.Node != "alice" || first.Aside != "" {
 		t.Fatalf("a new folder: %+v", first)
 	}
@@ -250,7 +250,7 @@ func TestStoreModel(t *testing.T) {
 			}
 		}()
 		m := &storeModel{t: rt}
-		member := b.opened.Member
+		member := b.openedFolder.Member
 		for range rapid.IntRange(1, 25).Draw(rt, "writes") {
 			if rapid.IntRange(0, 6).Draw(rt, "fault") == 0 {
 				left := rapid.IntRange(1, 3).Draw(rt, "failures")
@@ -273,17 +273,17 @@ func TestStoreModel(t *testing.T) {
 				if err := b.open(); err != nil {
 					rt.Fatal(err)
 				}
-				if b.opened.Aside != "" || b.opened.Member != member {
-					rt.Fatalf("set aside: %s", b.opened.Why)
+				if b.openedFolder.Aside != "" || b.openedFolder.Member != member {
+					rt.Fatalf("set aside: %s", b.openedFolder.Why)
 				}
-				sameRestored(rt, b.opened.Restored, &m.state)
+				sameRestored(rt, b.openedFolder.Restored, &m.state)
 			}
 		}
 		b.close()
 		if err := b.open(); err != nil {
 			rt.Fatal(err)
 		}
-		sameRestored(rt, b.opened.Restored, &m.state)
+		sameRestored(rt, b.openedFolder.Restored, &m.state)
 		b.close()
 	})
 }
@@ -331,7 +331,7 @@ func TestStoreCorrupt(t *testing.T) {
 	})
 	b.save(write{Sync: true, Entries: testEntries(t, 1, 4, 6)}) // goes on in a third segment
 	b.save(write{Sync: true, HardState: testHard(2, 3, 4)})
-	member := b.opened.Member
+	member := b.openedFolder.Member
 	b.close()
 	files, err := os.ReadDir(filepath.Join(dir, raftName))
 	if err != nil || len(files) != 4 {
@@ -370,7 +370,7 @@ func TestStoreCorrupt(t *testing.T) {
 	if err := b.open(); err != nil {
 		t.Fatal(err)
 	}
-	o := b.opened
+	o := b.openedFolder
 	if o.Restored != nil || o.Member.ID == member.ID || filepath.Base(o.Aside) != "corrupt-20260102T030405Z" || !strings.Contains(o.Why, "checksum") {
 		t.Fatalf("after corruption: %+v", o)
 	}
@@ -403,8 +403,8 @@ func TestStoreMissingFiles(t *testing.T) {
 			if err := b.open(); err != nil {
 				t.Fatal(err)
 			}
-			if b.opened.Aside == "" || b.opened.Restored != nil {
-				t.Errorf("%+v", b.opened)
+			if b.openedFolder.Aside == "" || b.openedFolder.Restored != nil {
+				t.Errorf("%+v", b.openedFolder)
 			}
 		})
 	}
@@ -477,7 +477,7 @@ func TestStoreLazy(t *testing.T) {
 		return nil
 	}
 	var err error
-	if b.s, b.opened, err = s.start("alice"); err != nil {
+	if b.s, b.openedFolder, err = s.start("alice"); err != nil {
 		t.Fatal(err)
 	}
 	b.save(write{HardState: testHard(1, 0, 3)})
@@ -538,7 +538,7 @@ func TestStoreReplaceCrash(t *testing.T) {
 func replaceUntil(t *testing.T, exchange bool, stop int) (crashed bool) {
 	b := openBench(t, t.TempDir())
 	b.save(write{Sync: true, HardState: testHard(1, 7, 0), Entries: testEntries(t, 1, 1, 3)})
-	old := b.opened.Member
+	old := b.openedFolder.Member
 	steps := 0
 	hit := make(chan bool, 1)
 	b.setFault(func(step, _ string) error {
@@ -566,7 +566,7 @@ func replaceUntil(t *testing.T, exchange bool, stop int) (crashed bool) {
 	if err := b.open(); err != nil {
 		t.Fatal(err)
 	}
-	o := b.opened
+	o := b.openedFolder
 	wantOld := &restored{}
 	if err := wantOld.apply(write{HardState: testHard(1, 7, 0), Entries: testEntries(t, 1, 1, 3)}); err != nil {
 		t.Fatal(err)
@@ -664,12 +664,12 @@ func rotateUntil(t *testing.T, again bool, stop int) (crashed bool) {
 	if err := b.open(); err != nil {
 		t.Fatal(err)
 	}
-	if b.opened.Aside != "" {
-		t.Fatalf("taken for corrupt: %s", b.opened.Why)
+	if b.openedFolder.Aside != "" {
+		t.Fatalf("taken for corrupt: %s", b.openedFolder.Why)
 	}
 	want := &restored{}
 	w := before
-	if b.opened.Restored.Snapshot != nil {
+	if b.openedFolder.Restored.Snapshot != nil {
 		w = after
 	} else if !crashed {
 		t.Fatal("the snapshot was saved and is not there")
@@ -677,7 +677,7 @@ func rotateUntil(t *testing.T, again bool, stop int) (crashed bool) {
 	if err := want.apply(w); err != nil {
 		t.Fatal(err)
 	}
-	sameRestored(t, b.opened.Restored, want)
+	sameRestored(t, b.openedFolder.Restored, want)
 	return crashed
 }
 
@@ -701,8 +701,8 @@ func TestStoreFirstOpenCrash(t *testing.T) {
 		if err := b.open(); err != nil {
 			t.Fatalf("after a crash at step %d: %v", stop, err)
 		}
-		if b.opened.Aside != "" || b.opened.Member.ID == 0 || len(keptFolders(t, b.dir)) > 0 {
-			t.Errorf("after a crash at step %d: %+v", stop, b.opened)
+		if b.openedFolder.Aside != "" || b.openedFolder.Member.ID == 0 || len(keptFolders(t, b.dir)) > 0 {
+			t.Errorf("after a crash at step %d: %+v", stop, b.openedFolder)
 		}
 		b.close()
 	}
@@ -783,8 +783,8 @@ func TestStoreReadOnly(t *testing.T) {
 	if err := b.open(); err != nil { // what there is can be read, and the daemon can say what is wrong
 		t.Fatal(err)
 	}
-	if b.opened.Restored.last() != 3 {
-		t.Fatalf("%+v", b.opened)
+	if b.openedFolder.Restored.last() != 3 {
+		t.Fatalf("%+v", b.openedFolder)
 	}
 	b.s.Save(write{Done: 5, Sync: true, Entries: testEntries(t, 1, 4, 4)})
 	if e := <-b.events; e.Done != 5 || !strings.Contains(e.Err, "make it writable") {
