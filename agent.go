@@ -126,8 +126,11 @@ func (a *agent) obey(now instant, o order) instant {
 		a.groups = append(a.groups, g)
 	}
 	g.order = o
-	if g.config == nil || !reflect.DeepEqual(g.config, o.config) {
-		g.reconfigure(now, o.config)
+	if g.config != o.config {
+		if g.config == nil || !reflect.DeepEqual(g.config, o.config) {
+			g.reconfigure(now, o.config)
+		}
+		g.config = o.config
 	}
 	switch o.want {
 	case wantLook:

@@ -147,7 +147,9 @@ func (n *node) Tick(now instant) { n.advance(now) }
 // ActionDone is the event that an operation has ended.
 func (n *node) ActionDone(now instant, d actionDone) {
 	n.agent.done(now, d)
-	n.version++
+	if d.Op != opMonitor || d.Err != "" {
+		n.version++
+	}
 	n.advance(now)
 }
 

@@ -82,12 +82,20 @@ func (n *node) lead(now instant) {
 		return
 	}
 	n.proposals = slices.DeleteFunc(n.proposals, func(p proposal) bool { return now.sub(p.at) > 10*n.repeatAfter() })
+	// Most events are heartbeats that change nothing: the rules run when something may have, and at each beat.
+	if now < n.decideAt {
+		n.wake(n.decideAt)
+		return
+	}
 	v := n.view(now)
 	d := Decide(n.state, v)
 	n.verdicts = d.Verdicts
-	n.wake(d.Wake)
-	leading := n.cons.Status().Role == roleLeader
-	if !leading {
+	n.decideAt = now.add(n.config.Heartbeat.Interval.D())
+	if d.Wake > now {
+		n.decideAt = min(n.decideAt, d.Wake)
+	}
+	n.wake(n.decideAt)
+	if n.cons.Status().Role != roleLeader {
 		return
 	}
 	if now < n.blindUntil {

@@ -34,8 +34,13 @@ func (n *node) heartbeatFrom(now instant, p *peer, r received) {
 		n.log.Debug("heartbeat dropped", "from", r.From, "err", err)
 		return
 	}
+	before := p.beat
 	if !r.Confirmed || !p.beatFrom(r.At, h) {
 		return
+	}
+	if before.Flags != h.Flags || before.Member != h.Member || before.Incarnation != h.Incarnation || before.Generation != h.Generation {
+		n.decideAt = 0
+		n.version++
 	}
 	n.meet(now, p)
 	n.answer(now, p)
@@ -79,6 +84,7 @@ func (n *node) ackFrom(from string, a ack) {
 // holdFrom keeps what a voter tells, even before this node knows the revoke: it may soon lead.
 func (n *node) holdFrom(now instant, from string, h hold) {
 	n.waitFor(h.Group, h.Epoch, h.Index).tell(now, from, h.Hold)
+	n.decideAt = 0
 }
 
 func (n *node) waitFor(group string, epoch, index uint64) *waiting {
