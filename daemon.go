@@ -70,7 +70,6 @@ type published struct {
 	status  *Status
 	history []Event
 	config  ConfigState
-	state   []byte
 	version uint64
 	at      instant
 }
@@ -355,7 +354,6 @@ func (d *daemon) publish(now instant) {
 	if s := d.node.state; s != nil {
 		p.history = append(p.history, s.History...)
 		p.config = s.Config
-		p.state = d.node.snapshot(now)
 	}
 	d.published.Store(p)
 	d.mu.Lock()
@@ -407,11 +405,23 @@ func (d *daemon) Config() (uint64, string, []byte, *Config) {
 }
 
 func (d *daemon) State() ([]byte, error) {
-	s := d.published.Load().state
-	if s == nil {
-		return nil, &hintError{msg: "this node has no state yet", hint: "hactl status"}
+	answer := make(chan []byte, 1)
+	d.post(context.Background(), func(n *node, now instant) {
+		if n.state == nil {
+			answer <- nil
+			return
+		}
+		answer <- n.snapshot(now)
+	})
+	select {
+	case b := <-answer:
+		if b == nil {
+			return nil, &hintError{msg: "this node has no state yet", hint: "hactl status"}
+		}
+		return b, nil
+	case <-d.ended:
+		return nil, errors.New("the daemon is ending")
 	}
-	return s, nil
 }
 
 func (d *daemon) Command(ctx context.Context, c Command, progress func(Progress)) error {
