@@ -24,14 +24,14 @@ import (
 
 // storeBench runs a store and waits for its events.
 type storeBench struct {
-	t      testing.TB
-	dir    string
-	s      *diskStore
+	t            testing.TB
+	dir          string
+	s            *diskStore
 	openedFolder openedFolder
-	events chan saved
-	mu     sync.Mutex
-	fault  func(step, path string) error
-	next   uint64
+	events       chan saved
+	mu           sync.Mutex
+	fault        func(step, path string) error
+	next         uint64
 }
 
 func openBench(t testing.TB, dir string) *storeBench {
