@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -162,9 +163,12 @@ func (h *httpd) Start(ctx context.Context, _ startHint) error {
 // ready waits until the server answers, or it is plain that it will not. An answer counts only when nobody else had
 // the port before, or when the server itself listens there now: else it is somebody else's.
 func (h *httpd) ready(ctx context.Context, r httpdRunner, holder string) error {
+	next, done := h.attempts(ctx, r)
+	defer done()
 	var b pollBackoff
 	last := errors.New("server-status was not asked")
 	for {
+		attempt := next()
 		pid, c, perr := r.probe(ctx)
 		if c == conditionStopped || c == conditionFailed {
 			if perr == nil {
@@ -172,7 +176,7 @@ func (h *httpd) ready(ctx context.Context, r httpdRunner, holder string) error {
 			}
 			return h.blame(r.explain(ctx, perr), holder)
 		}
-		st, err := h.probe.read(ctx)
+		st, err := h.probe.read(attempt)
 		own := holder == "" || pid != 0 && listensOn(pid, h.probe.port())
 		var failed *checkError
 		switch {
@@ -192,6 +196,27 @@ func (h *httpd) ready(ctx context.Context, r httpdRunner, holder string) error {
 			return fmt.Errorf("the server runs and does not serve: %w (%w)", last, ctx.Err())
 		}
 	}
+}
+
+// attempts makes a context for each attempt to read the status. It is given up when the server's process ends after
+// next has been called: whoever else has the port may take the connection and never answer.
+func (h *httpd) attempts(ctx context.Context, r httpdRunner) (next func() context.Context, done func()) {
+	var giveUp atomic.Pointer[context.CancelFunc]
+	end := func() {
+		if cancel := giveUp.Load(); cancel != nil {
+			(*cancel)()
+		}
+	}
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { r.watch(watching, func(string) { end() }) })
+	next = func() context.Context {
+		end()
+		attempt, cancel := context.WithCancel(ctx)
+		giveUp.Store(&cancel)
+		return attempt
+	}
+	return next, func() { stop(); end(); watch.Wait() }
 }
 
 // blame adds who had the port before the start that failed.

@@ -255,7 +255,7 @@ func explainGet(u *url.URL, err error, connected bool, took time.Duration) strin
 		return fmt.Sprintf("%s: connection refused: nothing listens on %s; compare `Listen` in the server's configuration with status_url", at, host)
 	case errors.As(err, &dns):
 		return fmt.Sprintf("%s: no such host: write a literal address in status_url", at)
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return at + ": the port does not speak TLS: write http:// in status_url"
 	case errors.As(err, &hostname), errors.As(err, &unknown), errors.As(err, &invalid), errors.As(err, &verify):
 		return fmt.Sprintf("%s: the certificate is not good for %s (%v): mend it, install its CA on this host, or set tls_insecure = true", at, u.Hostname(), err)

@@ -209,7 +209,8 @@ func (s *service) stop(ctx context.Context) error {
 	return nil
 }
 
-// end gives the main process most of the time to end in order, its orphans termGrace, and the rest SIGKILL.
+// end gives the main process most of the time to end in order, what it leaves behind termGrace, and the rest SIGKILL.
+// What a crash left behind gets no grace: it holds ports, has nobody to end in order for, and delays the next start.
 func (s *service) end(ctx context.Context, run *serviceRun) error {
 	polite, cancel := mostOf(ctx)
 	defer cancel()
@@ -221,13 +222,14 @@ func (s *service) end(ctx context.Context, run *serviceRun) error {
 		case <-run.proc.done:
 		case <-polite.Done():
 			s.log.Warn("not stopped in time, killing it", "service", s.name, "pid", run.proc.PID)
+			return run.family.kill()
 		}
-	}
-	if !run.proc.alive() && len(run.family.members()) > 0 {
-		orphans, cancel := context.WithTimeout(polite, termGrace)
-		defer cancel()
-		run.family.signal(unix.SIGTERM)
-		run.family.gone(orphans)
+		if len(run.family.members()) > 0 {
+			orphans, cancel := context.WithTimeout(polite, termGrace)
+			defer cancel()
+			run.family.signal(unix.SIGTERM)
+			run.family.gone(orphans)
+		}
 	}
 	return run.family.kill()
 }
