@@ -55,14 +55,14 @@ func newApache(t *testing.T) *apache {
 	if err := os.Chmod(dir, 0o755); err != nil { // its workers read it as another user
 		t.Fatal(err)
 	}
-	a := &apache{t: t, dir: dir, port: freePort(t), env: testEnv(t),
+	a := &apache{t: t, dir: dir, port: freeHTTPPort(t), env: testEnv(t),
 		status: "SetHandler server-status\nRequire local"}
 	a.file("www/index.html", "<h1>It works!</h1>")
 	return a
 }
 
 // freePort is a port that nobody had a moment ago.
-func freePort(t *testing.T) int {
+func freeHTTPPort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
