@@ -74,7 +74,7 @@ type groupAgent struct {
 	name    string
 	config  *GroupConfig
 	order   order
-	res     []*resourceAgent // of config, in its order; resources that must go first stand at the end
+	res     []*resourceAgent // of config, in its order, and between them what is no longer in it but not stopped yet
 	started uint64           // epoch that was reported started
 	stopped uint64           // epoch that was reported stopped
 }
@@ -89,7 +89,8 @@ type resourceAgent struct {
 	gone     bool   // no longer in the config: forget it when it is stopped
 	hold     bool   // failed; what follows is not for this node to decide
 	watched  bool
-	next     instant // of the monitor, or no start before this
+	next     instant // of the monitor
+	retryAt  instant // no start before this: it waits for somebody else
 	fitAt    instant
 	unfit    string // why this node cannot run it
 	unknowns int
@@ -310,7 +311,7 @@ func (g *groupAgent) run(now instant) {
 				g.run(now)
 			}
 		case conditionStopped:
-			if r.busy == 0 && r.next <= now && g.mayRestart(r) {
+			if r.busy == 0 && r.retryAt <= now && g.mayRestart(r) {
 				r.hold = false
 				g.do(r, opStart, r.config.Start.Timeout.D())
 			}
@@ -394,6 +395,7 @@ func (g *groupAgent) wake(now instant) instant {
 	for _, r := range g.res {
 		if r.busy == 0 {
 			earlier(r.next)
+			earlier(r.retryAt)
 			if r.cond == conditionStopped || r.unfit != "" {
 				earlier(r.fitAt)
 			}
@@ -436,7 +438,7 @@ func (g *groupAgent) startDone(now instant, r *resourceAgent, d actionDone) {
 		g.watch(r, true)
 	case d.Waiting:
 		r.cond = conditionStopped
-		r.next = now.add(waitingRetry)
+		r.retryAt = now.add(waitingRetry)
 	case d.Epoch != g.order.epoch || g.order.want != wantRun:
 		r.cond = conditionUnknown // cancelled, or late: the stop that follows finds out
 	case d.Hopeless:
@@ -449,7 +451,6 @@ func (g *groupAgent) startDone(now instant, r *resourceAgent, d actionDone) {
 
 func (g *groupAgent) stopDone(now instant, r *resourceAgent, d actionDone) {
 	r.detail = d.Err
-	r.next = 0
 	if d.Err == "" {
 		r.cond, r.mustStop, r.stuck, r.since = conditionStopped, false, false, now
 		return
@@ -512,7 +513,6 @@ func (g *groupAgent) monitorFailed(r *resourceAgent, d actionDone) {
 		return
 	}
 	r.cond = d.Condition
-	r.next = 0
 	if r.config.Type == "vip" {
 		return // put back at once; what runs above does not depend on when
 	}
@@ -563,14 +563,22 @@ func (g *groupAgent) reconfigure(now instant, next *GroupConfig) {
 		res = append(res, old[i])
 	}
 	heavy := false
-	for _, r := range old {
+	for i, r := range old {
 		if slices.Contains(res, r) {
 			r.mustStop = r.mustStop || heavy && r.cond != conditionStopped
 			continue
 		}
 		r.gone = true
 		heavy = heavy || r.config.Type != "vip"
-		res = append(res, r) // stopped under its old config before anything else moves
+		// It is stopped under its old config, in its old place: after what stood on it, before anything starts.
+		at := len(res)
+		for _, above := range old[i+1:] {
+			if j := slices.Index(res, above); j >= 0 {
+				at = j
+				break
+			}
+		}
+		res = slices.Insert(res, at, r)
 	}
 	g.config, g.res = next, res
 }
