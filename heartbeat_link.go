@@ -109,6 +109,7 @@ type link struct {
 
 	mu     sync.Mutex
 	index  int             // of the interface that the sockets are for
+	opened int             // how often sockets were opened: streams from before may lead nowhere
 	out    syscall.RawConn // the unicast socket; nil: none open
 	files  []interface{ Close() error }
 	state  linkState
@@ -286,6 +287,7 @@ func (l *link) shut() {
 // group's address if there is a group, and a listener for streams. The caller holds l.mu.
 func (l *link) open(index int) error {
 	l.index = index
+	l.opened++
 	conn, err := l.listenPacket(l.plan.own, l.sendsOn)
 	if err != nil {
 		return err
@@ -491,4 +493,11 @@ func (l *link) sockaddr(a netip.AddrPort) unix.Sockaddr {
 		s.ZoneId = uint32(l.index)
 	}
 	return s
+}
+
+// openings tells whether the sockets are still those of before.
+func (l *link) openings() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.opened
 }

@@ -126,7 +126,7 @@ type outStream struct {
 	conn    net.Conn
 	closed  chan struct{} // by the other side
 	sealer  frameSealer
-	link    *link
+	way     way
 	key     uint32
 	session sessionID
 	failing bool // told in the log
@@ -276,7 +276,8 @@ func (s *outStream) current() bool {
 	defer s.n.mu.Unlock()
 	session, ok := s.n.opener.confirmed(s.peer)
 	key, known := s.n.opener.streamKey(s.peer, boottime())
-	return ok && session == s.session && slices.Contains(s.n.links, s.link) && (!known || key.id() == s.key)
+	same := slices.Contains(s.n.links, s.way.link) && s.way.link.openings() == s.way.opened
+	return same && ok && session == s.session && (!known || key.id() == s.key)
 }
 
 // tell logs the first failure and the end of it.
@@ -300,9 +301,10 @@ func (s *outStream) hangUp() {
 
 // way is a link over which a peer may be reached.
 type way struct {
-	link  *link
-	to    netip.AddrPort
-	heard instant
+	link   *link
+	opened int // link's openings
+	to     netip.AddrPort
+	heard  instant
 }
 
 // dialAny tries the links, the one first on which the peer was heard last.
@@ -314,7 +316,7 @@ func (s *outStream) dialAny() error {
 	var ways []way
 	for _, l := range n.links {
 		if addr, on := l.peers[s.peer]; on {
-			ways = append(ways, way{l, addr, n.opener.heardOn(s.peer, l.plan.name)})
+			ways = append(ways, way{l, l.openings(), addr, n.opener.heardOn(s.peer, l.plan.name)})
 		}
 	}
 	n.mu.Unlock()
@@ -366,7 +368,7 @@ func (s *outStream) dial(w way, key secret, session sessionID) error {
 	}
 	closed := make(chan struct{})
 	s.conn, s.closed, s.sealer = conn, closed, frameSealer{aead: aead}
-	s.link, s.key, s.session = w.link, key.id(), session
+	s.way, s.key, s.session = w, key.id(), session
 	s.n.counts.streamsOut.Add(1)
 	s.n.running.Go(func() {
 		defer close(closed)
