@@ -182,7 +182,7 @@ func (h *host) start(name string, cfg *Config) {
 	h.ask(hostCommand{Start: name, Config: cfg})
 }
 
-// waits until the host hears the node on the link from now on.
+// hears waits until the host hears the node on the link from now on.
 func (h *host) hears(node, link string) {
 	h.t.Helper()
 	since := h.see().Now

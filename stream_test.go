@@ -177,6 +177,30 @@ func TestTheStreamIsNoSignOfLife(t *testing.T) {
 	s.mu.Unlock()
 }
 
+// What waited for a run of the peer that ended is not for the next one.
+func TestFramesForAnEarlierRunAreDropped(t *testing.T) {
+	cfg := loopConfig(t, "alice", "bob")
+	keys := []secret{testSecret(1)}
+	quiet := slog.New(slog.DiscardHandler)
+	a := startWire(t, "alice", cfg, keys, quiet)
+	first, err := newWireDaemon("bob", cfg, keys, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wireWait(t, "both know each other", func() bool { return a.knows(first) })
+	first.close()
+	old, next := bytes.Repeat([]byte("old"), 1000), bytes.Repeat([]byte("new"), 1000)
+	a.net.Send("bob", kindRaft, old)
+	wireWait(t, "it cannot be delivered", func() bool { return a.net.Stats().StreamErrors > 0 })
+	second := startWire(t, "bob", cfg, keys, quiet)
+	wireWait(t, "the next run is known", func() bool { return a.knows(second) })
+	a.net.Send("bob", kindRaft, next)
+	wireWait(t, "what is meant for it arrives", func() bool { return second.count(next) == 1 })
+	if second.count(old) > 0 || a.net.Stats().FramesDropped != 1 {
+		t.Errorf("what was meant for the first run arrived %d times; %d dropped", second.count(old), a.net.Stats().FramesDropped)
+	}
+}
+
 // dialBob connects to bob from an address on his lan.
 func dialBob(t *testing.T, cfg *Config, from string) net.Conn {
 	t.Helper()
