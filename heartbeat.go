@@ -225,7 +225,7 @@ func (n *network) Send(to string, kind messageKind, body []byte) {
 	if fitsDatagram(m) {
 		n.sendTo(to, m)
 	} else if s := n.streams[to]; s != nil {
-		s.put(kind, body)
+		s.put(session, kind, body)
 	}
 }
 

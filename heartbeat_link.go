@@ -109,6 +109,7 @@ type link struct {
 
 	mu     sync.Mutex
 	index  int             // of the interface that the sockets are for
+	opened int             // how often sockets were opened: streams from before may lead nowhere
 	out    syscall.RawConn // the unicast socket; nil: none open
 	files  []interface{ Close() error }
 	state  linkState
@@ -190,7 +191,7 @@ type sighting struct {
 // look reads the interface, and opens sockets anew when it is not the one that they were opened for, when it has been
 // set up again, or when the address has come back (multicast memberships may have gone with it).
 func (l *link) look(last sighting) sighting {
-	now, state := l.see()
+	now, state := l.see(last)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	select {
@@ -219,36 +220,39 @@ func (l *link) look(last sighting) sighting {
 	return now
 }
 
-func (l *link) see() (sighting, linkState) {
+// see reads the interface. When the kernel cannot say, nothing has changed.
+func (l *link) see(last sighting) (sighting, linkState) {
 	s := linkState{Name: l.plan.name, Interface: l.plan.device, State: linkMissing}
 	dev, err := netlink.LinkByName(l.plan.device)
-	if err != nil {
-		s.Detail = fmt.Sprintf("there is no interface %s: %v", l.plan.device, err)
+	var none netlink.LinkNotFoundError
+	if errors.As(err, &none) || errors.Is(err, unix.ENODEV) {
+		s.Detail = "there is no interface " + l.plan.device
 		return sighting{}, s
 	}
-	attrs := dev.Attrs()
+	if err != nil {
+		return last, l.seen()
+	}
+	addrs, err := netlink.AddrList(dev, netlink.FAMILY_ALL)
+	if err != nil {
+		return last, l.seen()
+	}
+	attrs, own := dev.Attrs(), l.plan.own.Addr().WithZone("")
 	now := sighting{index: attrs.Index, up: attrs.Flags&net.FlagUp != 0}
+	for _, a := range addrs {
+		ip, _ := netip.AddrFromSlice(a.IP)
+		// On lo every address of a prefix is the host's own.
+		within := attrs.Flags&net.FlagLoopback != 0 && a.Contains(own.AsSlice())
+		now.address = now.address || ip.Unmap() == own || within
+	}
 	switch {
 	case !now.up:
 		s.State, s.Detail = linkNoCarrier, fmt.Sprintf("%s is set down: ip link set %s up", s.Interface, s.Interface)
 	case attrs.RawFlags&unix.IFF_LOWER_UP == 0:
 		s.State, s.Detail = linkNoCarrier, fmt.Sprintf("%s has no carrier: look at its cable and switch", s.Interface)
+	case !now.address:
+		s.State, s.Detail = linkUp, fmt.Sprintf("address %s is not on %s", own, s.Interface)
 	default:
 		s.State = linkUp
-	}
-	addrs, err := netlink.AddrList(dev, netlink.FAMILY_ALL)
-	own := l.plan.own.Addr().WithZone("")
-	for _, a := range addrs {
-		ip, _ := netip.AddrFromSlice(a.IP)
-		// On lo every address of a prefix is the host's own.
-		within := attrs.Flags&net.FlagLoopback != 0 && a.IPNet.Contains(own.AsSlice())
-		now.address = now.address || ip.Unmap() == own || within
-	}
-	if s.State == linkUp && !now.address {
-		s.Detail = fmt.Sprintf("address %s is not on %s", own, s.Interface)
-		if err != nil {
-			s.Detail = fmt.Sprintf("addresses of %s: %v", s.Interface, err)
-		}
 	}
 	return now, s
 }
@@ -286,6 +290,7 @@ func (l *link) shut() {
 // group's address if there is a group, and a listener for streams. The caller holds l.mu.
 func (l *link) open(index int) error {
 	l.index = index
+	l.opened++
 	conn, err := l.listenPacket(l.plan.own, l.sendsOn)
 	if err != nil {
 		return err
@@ -491,4 +496,11 @@ func (l *link) sockaddr(a netip.AddrPort) unix.Sockaddr {
 		s.ZoneId = uint32(l.index)
 	}
 	return s
+}
+
+// openings tells whether the sockets are still those of before.
+func (l *link) openings() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.opened
 }

@@ -6,6 +6,7 @@
 //   - The first session of a peer is confirmed by an echo: a datagram that names my session as its receiver, or a
 //     heartbeat whose list of heard peers has it. My session is new for each process, so no recording made before I
 //     started can do that.
+//   - A node that was removed from the config and is back has no such first session: there may be recordings.
 //   - Another session takes a confirmed one's place only by answering a challenge, a number that I never used before.
 //     So datagrams of a run that is over cannot bring it back, though they echo my session too. That also stops what
 //     was withheld on the way and arrives late.
@@ -18,7 +19,7 @@
 package main
 
 import (
-	"bytes"
+	"slices"
 	"time"
 )
 
@@ -63,6 +64,7 @@ type peerSessions struct {
 	pending   []*session  // the longest unused first
 	retired   []sessionID // oldest first
 	heard     []linkHeard // when the confirmed session was last heard, on each link
+	returned  bool        // was removed and is back: nothing but a challenge confirms it
 	tokens    int         // hellos that may be sent at once
 	tokensAt  instant
 }
@@ -79,6 +81,7 @@ type opener struct {
 	cluster    string
 	keys       []secret
 	peers      []*peerSessions // in the config's order
+	former     []string        // nodes that were removed
 	sessions   map[sessionID]*session
 	challenges uint64 // the last one that was used
 }
@@ -99,7 +102,7 @@ func (o *opener) setPeers(names []string) {
 		}
 		p := o.peer(name)
 		if p == nil {
-			p = &peerSessions{name: name, tokens: helloBurst}
+			p = &peerSessions{name: name, tokens: helloBurst, returned: slices.Contains(o.former, name)}
 		}
 		peers = append(peers, p)
 		for _, s := range p.pending {
@@ -107,6 +110,11 @@ func (o *opener) setPeers(names []string) {
 		}
 		if p.confirmed != nil {
 			sessions[p.confirmed.id] = p.confirmed
+		}
+	}
+	for _, p := range o.peers {
+		if !slices.Contains(names, p.name) && !slices.Contains(o.former, p.name) {
+			o.former = append(o.former, p.name)
 		}
 	}
 	o.peers, o.sessions = peers, sessions
@@ -259,7 +267,7 @@ func (o *opener) admit(p *peerSessions, s *session, m opened, link string, now i
 		switch {
 		case p.wasRetired(s.id):
 			twin = answered
-		case answered, p.confirmed == nil && (mine || o.echoed(m.message)):
+		case answered, p.confirmed == nil && !p.returned && (mine || o.echoed(m.message)):
 			o.confirm(p, s)
 		}
 	}
@@ -315,14 +323,7 @@ func (o *opener) confirm(p *peerSessions, s *session) {
 	p.confirmed, p.pending, p.heard, s.challenge = s, nil, nil, 0
 }
 
-func (p *peerSessions) wasRetired(id sessionID) bool {
-	for _, r := range p.retired {
-		if bytes.Equal(r[:], id[:]) {
-			return true
-		}
-	}
-	return false
-}
+func (p *peerSessions) wasRetired(id sessionID) bool { return slices.Contains(p.retired, id) }
 
 // hears notes that the confirmed session came in on a link; a stream says nothing about one.
 func (p *peerSessions) hears(link string, now instant) {

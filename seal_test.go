@@ -463,6 +463,24 @@ func TestForgottenPeers(t *testing.T) {
 	}
 }
 
+// A node that was removed and added again has left recordings behind that echo my session.
+func TestANodeThatIsBackMustAnswer(t *testing.T) {
+	a, b := newWireNode("alice", 1, testSecret(1)), newWireNode("bob", 2, testSecret(1))
+	talk(t, a, b, a.beat())
+	recorded := a.beat(b)
+	b.get(recorded)
+	b.setPeers([]string{"bob", "carol"})
+	b.setPeers([]string{"alice", "bob", "carol"})
+	if m, _ := b.get(recorded); m.Confirmed || m.Reply == nil {
+		t.Errorf("a recording from before it was removed: %+v", m)
+	}
+	again := newWireNode("alice", 3, testSecret(1))
+	got := talk(t, again, b, again.beat())
+	if diff := cmp.Diff([]string{"bob", "alice confirmed", "bob confirmed"}, got); diff != "" {
+		t.Errorf("the node itself (-want +got):\n%s", diff)
+	}
+}
+
 // The window against the plain set that it stands for.
 func TestWindowAgainstAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

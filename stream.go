@@ -126,15 +126,16 @@ type outStream struct {
 	conn    net.Conn
 	closed  chan struct{} // by the other side
 	sealer  frameSealer
-	link    *link
+	way     way
 	key     uint32
 	session sessionID
 	failing bool // told in the log
 }
 
 type streamFrame struct {
-	kind messageKind
-	body []byte
+	session sessionID // the run of the peer that it is meant for
+	kind    messageKind
+	body    []byte
 }
 
 // newOutStream's goroutine dials when there is something to send. The caller holds n.mu.
@@ -146,7 +147,7 @@ func newOutStream(n *network, peer string) *outStream {
 }
 
 // put queues a message; when too much waits, the oldest goes.
-func (s *outStream) put(kind messageKind, body []byte) {
+func (s *outStream) put(session sessionID, kind messageKind, body []byte) {
 	if len(body) > maxStreamBody {
 		s.n.counts.tooLarge.Add(1)
 		s.n.log.Error("message is too large to be sent", "event", eventTooLarge, "to", s.peer, "bytes", len(body),
@@ -154,7 +155,7 @@ func (s *outStream) put(kind messageKind, body []byte) {
 		return
 	}
 	s.mu.Lock()
-	s.queue, s.bytes = append(s.queue, streamFrame{kind, body}), s.bytes+len(body)
+	s.queue, s.bytes = append(s.queue, streamFrame{session, kind, body}), s.bytes+len(body)
 	for len(s.queue) > maxQueued || s.bytes > maxQueuedBytes {
 		s.bytes -= len(s.queue[0].body)
 		s.queue = slices.Delete(s.queue, 0, 1)
@@ -201,31 +202,42 @@ func (s *outStream) run() {
 	}
 }
 
-// flush writes what waits; false if the network is being closed. A stream that breaks costs the frame that was being
-// written one more attempt, then it is lost.
+// flush writes what waits; false if the network is being closed.
 func (s *outStream) flush() bool {
 	for {
 		f, ok := s.pop()
 		if !ok {
 			return true
 		}
-		for attempt := 1; ; attempt++ {
-			if !s.connect() {
-				return false
-			}
-			err := s.write(s.sealer.seal(f.kind, f.body))
-			if err == nil {
-				s.n.counts.framesOut.Add(1)
-				break
-			}
-			s.hangUp()
-			s.n.counts.streamErrors.Add(1)
-			if attempt == 2 {
-				s.n.counts.framesDropped.Add(1)
-				break
-			}
+		sent, ok := s.send(f)
+		if !ok {
+			return false
+		}
+		if sent {
+			s.n.counts.framesOut.Add(1)
+		} else {
+			s.n.counts.framesDropped.Add(1)
 		}
 	}
+}
+
+// send writes a frame. When the stream breaks under it, it gets one more attempt, and then it is lost; so is one that
+// was meant for a run of the peer that is over, as a datagram would be.
+func (s *outStream) send(f frame) (sent, ok bool) {
+	for range 2 {
+		if !s.connect() {
+			return false, false
+		}
+		if f.session != s.session {
+			return false, true
+		}
+		if s.write(s.sealer.seal(f.kind, f.body)) == nil {
+			return true, true
+		}
+		s.hangUp()
+		s.n.counts.streamErrors.Add(1)
+	}
+	return false, true
 }
 
 // write gives the kernel a chunk at a time: what counts is that it gets on, not how long a snapshot takes.
@@ -276,7 +288,8 @@ func (s *outStream) current() bool {
 	defer s.n.mu.Unlock()
 	session, ok := s.n.opener.confirmed(s.peer)
 	key, known := s.n.opener.streamKey(s.peer, boottime())
-	return ok && session == s.session && slices.Contains(s.n.links, s.link) && (!known || key.id() == s.key)
+	same := slices.Contains(s.n.links, s.way.link) && s.way.link.openings() == s.way.opened
+	return same && ok && session == s.session && (!known || key.id() == s.key)
 }
 
 // tell logs the first failure and the end of it.
@@ -300,9 +313,10 @@ func (s *outStream) hangUp() {
 
 // way is a link over which a peer may be reached.
 type way struct {
-	link  *link
-	to    netip.AddrPort
-	heard instant
+	link   *link
+	opened int // link's openings
+	to     netip.AddrPort
+	heard  instant
 }
 
 // dialAny tries the links, the one first on which the peer was heard last.
@@ -314,7 +328,7 @@ func (s *outStream) dialAny() error {
 	var ways []way
 	for _, l := range n.links {
 		if addr, on := l.peers[s.peer]; on {
-			ways = append(ways, way{l, addr, n.opener.heardOn(s.peer, l.plan.name)})
+			ways = append(ways, way{l, l.openings(), addr, n.opener.heardOn(s.peer, l.plan.name)})
 		}
 	}
 	n.mu.Unlock()
@@ -366,7 +380,7 @@ func (s *outStream) dial(w way, key secret, session sessionID) error {
 	}
 	closed := make(chan struct{})
 	s.conn, s.closed, s.sealer = conn, closed, frameSealer{aead: aead}
-	s.link, s.key, s.session = w.link, key.id(), session
+	s.way, s.key, s.session = w, key.id(), session
 	s.n.counts.streamsOut.Add(1)
 	s.n.running.Go(func() {
 		defer close(closed)
