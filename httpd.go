@@ -166,7 +166,7 @@ func (h *httpd) ready(ctx context.Context, r httpdRunner, holder string) error {
 	next, done := h.attempts(ctx, r)
 	defer done()
 	var b pollBackoff
-	last := errors.New("server-status was not asked")
+	var last error
 	for {
 		attempt := next()
 		pid, c, perr := r.probe(ctx)
@@ -189,8 +189,8 @@ func (h *httpd) ready(ctx context.Context, r httpdRunner, holder string) error {
 			last = perr
 		case errors.As(err, &failed) && failed.final && own && pid != 0 && listensOn(pid, h.probe.port()):
 			return err
-		case ctx.Err() == nil:
-			last = err // the last one that was not cut short by the timeout
+		case ctx.Err() == nil || last == nil:
+			last = err // the last one that was not cut short by the timeout, where there is one
 		}
 		if !b.wait(ctx, nil) {
 			return fmt.Errorf("the server runs and does not serve: %w (%w)", last, ctx.Err())
