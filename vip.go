@@ -49,6 +49,13 @@ type vip struct {
 	waiting   instant // when another host was first found to answer; 0: nobody was
 }
 
+var _ interface {
+	resource
+	watcher
+	fitter
+	suspender
+} = (*vip)(nil)
+
 func newVIP(c ResourceConfig, env resourceEnv) (resource, error) {
 	p, err := parseVIPAddress(c.Address)
 	if err != nil {

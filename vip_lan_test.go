@@ -27,7 +27,7 @@ const testPatience = 30 * time.Second
 
 func await(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(testPatience); !is(); runtime.Gosched() {
+	for end := time.Now().Add(testPatience); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}

@@ -241,8 +241,17 @@ func TestVIPPutBack(t *testing.T) {
 			alice.must("resume", v.Resume())
 			alice.must("stop", v.Stop(background))
 			v.mustStart(startHint{Clean: true})
+			lan.hub.down(lan.port(alice, "eth0"))
+			expectReason(t, reasons, "no carrier on eth0: check its cable and the switch port")
 			alice.must("delete eth0", alice.nl.LinkDel(alice.link("eth0")))
-			expectReason(t, reasons, "interface eth0 is gone")
+			await(t, "the interface missed", func() bool { // after its address, perhaps
+				select {
+				case reason := <-reasons:
+					return reason == "interface eth0 is gone"
+				default:
+					return false
+				}
+			})
 		})
 	}
 }
