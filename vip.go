@@ -44,10 +44,17 @@ type vip struct {
 	active    bool   // started or adopted: the address shall be there, and is announced
 	suspended bool   // shall not be there for now
 	held      bool   // while suspended: Resume puts it back
-	starts    uint64 // counts what made it active, so that Watch tells a second loss from the first
+	wells     uint64 // counts how often the caller was told that it is well, so that Watch tells a second loss from the first
 	cancel    context.CancelFunc
 	waiting   instant // when another host was first found to answer; 0: nobody was
 }
+
+var _ interface {
+	resource
+	watcher
+	fitter
+	suspender
+} = (*vip)(nil)
 
 func newVIP(c ResourceConfig, env resourceEnv) (resource, error) {
 	p, err := parseVIPAddress(c.Address)
@@ -138,7 +145,7 @@ func (v *vip) Start(ctx context.Context, hint startHint) error {
 // activate is called with mu held once the address is there.
 func (v *vip) activate() {
 	v.active = true
-	v.starts++
+	v.wells++
 	v.announceBurst()
 }
 
@@ -244,9 +251,9 @@ func (v *vip) remove() error {
 
 // Monitor looks at this host only. That another host answers too is for Watch.
 func (v *vip) Monitor(context.Context) (condition, error) {
-	v.mu.Lock()
+	v.mu.Lock() // all the way, so that Watch looks either before this or after it
+	defer v.mu.Unlock()
 	deliberate := v.suspended && v.held
-	v.mu.Unlock()
 	s, err := v.look()
 	switch {
 	case err != nil:
@@ -260,6 +267,7 @@ func (v *vip) Monitor(context.Context) (condition, error) {
 	if s.sick() {
 		return conditionFailed, fmt.Errorf("%s on %s does not answer: the kernel's duplicate address detection holds it back; it is added anew by the next start", v.prefix.Addr(), v.iface)
 	}
+	v.wells++
 	return conditionRunning, nil
 }
 

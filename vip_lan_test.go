@@ -27,7 +27,7 @@ const testPatience = 30 * time.Second
 
 func await(t testing.TB, what string, is func() bool) {
 	t.Helper()
-	for end := time.Now().Add(testPatience); !is(); runtime.Gosched() {
+	for end := time.Now().Add(testPatience); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
@@ -141,6 +141,18 @@ func (h *testHost) add(name, prefix string, flags ...int) {
 		a.Flags = unix.IFA_F_NODAD
 	}
 	h.must("add "+prefix, h.nl.AddrAdd(h.link(name), a))
+	if ip := a.IP.To16(); a.IP.To4() == nil {
+		// The kernel joins the group that solicitations go to a little later; until then it does not answer.
+		group := fmt.Sprintf("ff0200000000000000000001ff%x", []byte(ip[13:]))
+		await(h.t, prefix+" answers", func() bool {
+			var b []byte
+			h.must("read groups", h.do(func() (err error) {
+				b, err = os.ReadFile("/proc/thread-self/net/igmp6")
+				return err
+			}))
+			return bytes.Contains(b, []byte(group))
+		})
+	}
 }
 
 func (h *testHost) del(name, prefix string) {

@@ -194,6 +194,14 @@ func TestVIPKinds(t *testing.T) {
 		{"vlan7", func() error {
 			return alice.nl.LinkAdd(&netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "vlan7", ParentIndex: alice.link("eth0").Attrs().Index}, VlanId: 7})
 		}},
+		{"br1", func() error {
+			lan.plug(alice, "eth2")
+			if err := alice.nl.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br1"}}); err != nil {
+				return err
+			}
+			return alice.nl.LinkSetMaster(alice.link("eth2"), alice.link("br1"))
+		}},
+		{"eth3", func() error { lan.plug(alice, "eth3"); return nil }},
 		{"dummy0", func() error {
 			return alice.nl.LinkAdd(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "dummy0"}})
 		}},

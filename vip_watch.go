@@ -64,16 +64,17 @@ type vipWatch struct {
 	v        *vip
 	changed  func(string)
 	reported string
-	start    uint64
+	wells    uint64
 }
 
-// look reports a fault once, and again after it was mended or the address was started anew.
+// look reports a fault once, and again if the caller believes since that all is well: a short recovery that a monitor
+// saw may have passed between two events.
 func (w *vipWatch) look() {
-	fault, start := w.v.fault()
-	if fault != "" && (fault != w.reported || start != w.start) {
+	fault, wells := w.v.fault()
+	if fault != "" && (fault != w.reported || wells != w.wells) {
 		w.changed(fault)
 	}
-	w.reported, w.start = fault, start
+	w.reported, w.wells = fault, wells
 }
 
 // fault says what is wrong now with an address that shall be here, "" if nothing is.
@@ -81,22 +82,22 @@ func (v *vip) fault() (string, uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.active || v.suspended {
-		return "", v.starts
+		return "", v.wells
 	}
 	s, err := v.look()
 	switch {
 	case err != nil:
-		return err.Error(), v.starts
+		return err.Error(), v.wells
 	case s.link.Index == 0:
-		return "interface " + v.iface + " is gone", v.starts
+		return "interface " + v.iface + " is gone", v.wells
 	case s.link.fault() != nil:
-		return s.link.fault().Error(), v.starts
+		return s.link.fault().Error(), v.wells
 	case !s.present():
-		return "address removed by somebody else", v.starts
+		return "address removed by somebody else", v.wells
 	case s.sick():
-		return "address replaced by somebody else", v.starts
+		return "address replaced by somebody else", v.wells
 	}
-	return "", v.starts
+	return "", v.wells
 }
 
 func (v *vip) repeatSlowly(ctx context.Context) {
