@@ -17,10 +17,10 @@ import (
 	"time"
 )
 
-// hostEnv marks the test binary that plays a host; see TestWireHost.
+// hostEnv marks the test binary that plays a wireHost; see TestWireHost.
 const hostEnv = "HACTL_TEST_WIRE_HOST"
 
-// hostCommand is what the test asks of a host, one JSON line each.
+// hostCommand is what the test asks of a wireHost, one JSON line each.
 type hostCommand struct {
 	Run    []string // a command, as ip
 	Start  string   // the node's name
@@ -43,7 +43,7 @@ type hostAnswer struct {
 	Now     instant
 }
 
-// TestWireHost is no test but the process that plays a host: it answers each line with a line.
+// TestWireHost is no test but the process that plays a wireHost: it answers each line with a line.
 func TestWireHost(t *testing.T) {
 	if os.Getenv(hostEnv) == "" {
 		t.Skip("only as a part of other tests")
@@ -101,15 +101,15 @@ func TestWireHost(t *testing.T) {
 	}
 }
 
-// host is such a process.
-type host struct {
+// wireHost is such a process.
+type wireHost struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	in  *json.Encoder
 	out *json.Decoder
 }
 
-func newHost(t *testing.T) *host {
+func newWireHost(t *testing.T) *wireHost {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make network namespaces")
@@ -136,15 +136,15 @@ func newHost(t *testing.T) *host {
 	t.Cleanup(func() {
 		stdin.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("host: %v\n%s", err, stderr.String())
+			t.Errorf("wireHost: %v\n%s", err, stderr.String())
 		}
 	})
-	h := &host{t: t, cmd: cmd, in: json.NewEncoder(stdin), out: json.NewDecoder(bufio.NewReader(stdout))}
+	h := &wireHost{t: t, cmd: cmd, in: json.NewEncoder(stdin), out: json.NewDecoder(bufio.NewReader(stdout))}
 	h.ip("link set lo up")
 	return h
 }
 
-func (h *host) ask(c hostCommand) hostAnswer {
+func (h *wireHost) ask(c hostCommand) hostAnswer {
 	h.t.Helper()
 	var a hostAnswer
 	if err := h.in.Encode(c); err != nil {
@@ -159,10 +159,10 @@ func (h *host) ask(c hostCommand) hostAnswer {
 	return a
 }
 
-func (h *host) see() hostAnswer { h.t.Helper(); return h.ask(hostCommand{}) }
+func (h *wireHost) see() hostAnswer { h.t.Helper(); return h.ask(hostCommand{}) }
 
 // ip runs commands, one in each line.
-func (h *host) ip(lines string) {
+func (h *wireHost) ip(lines string) {
 	h.t.Helper()
 	for line := range strings.Lines(lines) {
 		if words := strings.Fields(line); len(words) > 0 {
@@ -172,25 +172,25 @@ func (h *host) ip(lines string) {
 }
 
 // wireTo joins two hosts by a cable: dev on both.
-func (h *host) wireTo(other *host, dev string) {
+func (h *wireHost) wireTo(other *wireHost, dev string) {
 	h.t.Helper()
 	h.ip(fmt.Sprintf("link add %s type veth peer name %s netns %d", dev, dev, other.cmd.Process.Pid))
 }
 
-func (h *host) start(name string, cfg *Config) {
+func (h *wireHost) start(name string, cfg *Config) {
 	h.t.Helper()
 	h.ask(hostCommand{Start: name, Config: cfg})
 }
 
-// hears waits until the host hears the node on the link from now on.
-func (h *host) hears(node, link string) {
+// hears waits until the wireHost hears the node on the link from now on.
+func (h *wireHost) hears(node, link string) {
 	h.t.Helper()
 	since := h.see().Now
 	wireWait(h.t, fmt.Sprintf("%s is heard on %s", node, link), func() bool { return h.see().Beats[node+" "+link] > since })
 }
 
 // silent waits until the node has not been heard on the link for many intervals.
-func (h *host) silent(node, link string) {
+func (h *wireHost) silent(node, link string) {
 	h.t.Helper()
 	wireWait(h.t, fmt.Sprintf("%s is silent on %s", node, link), func() bool {
 		a := h.see()
@@ -198,7 +198,7 @@ func (h *host) silent(node, link string) {
 	})
 }
 
-func (h *host) state(link, state, detail string) {
+func (h *wireHost) state(link, state, detail string) {
 	h.t.Helper()
 	var last []linkState
 	wireWait(h.t, fmt.Sprintf("link %s is %s %q", link, state, detail), func() bool {
@@ -210,7 +210,7 @@ func (h *host) state(link, state, detail string) {
 }
 
 // pass sends a message and waits for it.
-func (h *host) pass(other *host, to, body string, size int) {
+func (h *wireHost) pass(other *wireHost, to, body string, size int) {
 	h.t.Helper()
 	h.ask(hostCommand{Send: to, Body: body, Size: size})
 	wireWait(h.t, body+" arrives", func() bool { return other.see().Got[body] > 0 })
@@ -238,10 +238,10 @@ func TestLinksHeal(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			a, b := newHost(t), newHost(t)
+			a, b := newWireHost(t), newWireHost(t)
 			cfg := hostConfig([]LinkConfig{{Name: "lan", Interface: "eth0", Multicast: tc.multicast}},
 				[]LinkAddress{{"lan", tc.alice}}, []LinkAddress{{"lan", tc.bob}})
-			up := func(h *host, addr string) { // an IPv6 address goes with the interface's up
+			up := func(h *wireHost, addr string) { // an IPv6 address goes with the interface's up
 				nodad := ""
 				if strings.Contains(addr, ":") {
 					nodad = "nodad"
@@ -306,7 +306,7 @@ func TestLinksHeal(t *testing.T) {
 // With one of two links cut, messages of every size go on over the other, and status names the link.
 func TestOneOfTwoLinksIsEnough(t *testing.T) {
 	t.Parallel()
-	a, b := newHost(t), newHost(t)
+	a, b := newWireHost(t), newWireHost(t)
 	a.wireTo(b, "eth0")
 	a.wireTo(b, "eth1")
 	a.ip("addr add 10.9.0.1/24 dev eth0\naddr add 10.9.1.1/24 dev eth1\nlink set eth0 up\nlink set eth1 up")
@@ -352,10 +352,10 @@ func TestOneOfTwoLinksIsEnough(t *testing.T) {
 // What multicast is for, and what it must not do: reach the group on that interface only, and not come back.
 func TestMulticastStaysOnItsLink(t *testing.T) {
 	t.Parallel()
-	a, b := newHost(t), newHost(t)
+	a, b := newWireHost(t), newWireHost(t)
 	a.wireTo(b, "eth0")
 	a.wireTo(b, "eth1")
-	for h, n := range map[*host]int{a: 1, b: 2} {
+	for h, n := range map[*wireHost]int{a: 1, b: 2} {
 		h.ip(fmt.Sprintf("addr add 10.9.0.%d/24 dev eth0\naddr add 10.9.1.%d/24 dev eth1\nlink set eth0 up\nlink set eth1 up", n, n))
 	}
 	// Both links use one group; only the interface tells them apart.

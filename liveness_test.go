@@ -17,7 +17,9 @@ func TestPeerIsHeardOnlyWhileItHearsMe(t *testing.T) {
 	if bob.hears(when(1), "alice", mine, time.Second) {
 		t.Error("counts before its first heartbeat said that it hears me")
 	}
-	echo := func(age time.Duration) []heardPeer { return []heardPeer{{Name: nameHash("alice"), Session: mine, Age: age}} }
+	echo := func(age time.Duration) []heardPeer {
+		return []heardPeer{{Name: nameHash("alice"), Session: mine, Age: age}}
+	}
 	bob.beatFrom(when(0), heartbeat{Seq: 1, Heard: echo(0)})
 	if !bob.hears(when(900), "alice", mine, time.Second) {
 		t.Error("does not count although it was heard 0.9 s ago and heard me then")

@@ -223,7 +223,7 @@ func (s *outStream) flush() bool {
 
 // send writes a frame. When the stream breaks under it, it gets one more attempt, and then it is lost; so is one that
 // was meant for a run of the peer that is over, as a datagram would be.
-func (s *outStream) send(f frame) (sent, ok bool) {
+func (s *outStream) send(f streamFrame) (sent, ok bool) {
 	for range 2 {
 		if !s.connect() {
 			return false, false

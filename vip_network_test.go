@@ -133,7 +133,7 @@ func TestVIPWaitsForAnother(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			lan := newTestLAN(t)
 			alice, bob := lan.host("alice"), lan.host("bob")
-			v := alice.vip(f.vip, patient)
+			v := alice.vip(f.vip, waitLong)
 			theirs := v.prefix.String()
 			bob.add("eth0", theirs)
 			want := v.ip().String() + " is answered by " + bob.mac("eth0").String() + ": waiting until it goes; "
@@ -179,7 +179,7 @@ func TestVIPInsistTime(t *testing.T) {
 	lan := newTestLAN(t)
 	alice, bob := lan.host("alice"), lan.host("bob")
 	const timeout = 50 * time.Millisecond
-	v := alice.vip("192.168.10.100", patient, func(c *ResourceConfig) { c.ProbeTimeout = Duration(timeout) })
+	v := alice.vip("192.168.10.100", waitLong, func(c *ResourceConfig) { c.ProbeTimeout = Duration(timeout) })
 	bob.add("eth0", "192.168.10.100/32")
 	var waited int
 	begin := boottime()
@@ -372,7 +372,7 @@ func TestVIPOwnAnswer(t *testing.T) {
 	lan := newTestLAN(t)
 	alice, bob := lan.host("alice"), lan.host("bob")
 	lan.plug(alice, "eth1")
-	v := alice.vip("192.168.10.100", patient)
+	v := alice.vip("192.168.10.100", waitLong)
 	probe := make(chan mac, 1)
 	go func() {
 		s, err := v.look()
