@@ -87,6 +87,40 @@ func TestVIPAnnounceTimes(t *testing.T) {
 	})
 }
 
+// TestVIPAnnouncesNothingElse: not what it does not have, and not what it shall not have.
+func TestVIPAnnouncesNothingElse(t *testing.T) {
+	lan := newTestLAN(t)
+	alice, client := lan.host("alice"), lan.host("client")
+	seen := client.capture()
+	v := alice.vip("192.168.10.100")
+	announced := announceFrames(alice.mac("eth0"), v.ip(), false)[0]
+	for i, c := range []struct{ active, suspended, there bool }{
+		{true, false, false}, {false, false, true}, {true, true, true}, {true, false, true},
+	} {
+		if c.there {
+			alice.add("eth0", "192.168.10.100/32")
+		}
+		v.mu.Lock()
+		v.active, v.suspended = c.active, c.suspended
+		v.announce()
+		v.active, v.suspended = false, false
+		v.mu.Unlock()
+		if c.there {
+			alice.del("eth0", "192.168.10.100/32")
+		}
+		mark := netip.AddrFrom4([4]byte{10, 0, 0, byte(i)})
+		alice.says("eth0", mark)
+		await(t, "the mark", func() bool { return seen.count(announceFrames(alice.mac("eth0"), mark, false)[0]) == 1 })
+		want := 0
+		if c.active && c.there && !c.suspended {
+			want = 1
+		}
+		if got := seen.count(announced); got != want {
+			t.Errorf("%+v: announced %d times", c, got)
+		}
+	}
+}
+
 // TestVIPRouter: what forwards must not be taken off its neighbours' lists of routers.
 func TestVIPRouter(t *testing.T) {
 	lan := newTestLAN(t)

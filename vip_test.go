@@ -56,6 +56,7 @@ func TestVIPStartStopMonitor(t *testing.T) {
 		t.Run(f.name, func(t *testing.T) {
 			lan := newTestLAN(t)
 			alice := lan.host("alice")
+			alice.sysctl("ipv6/conf/eth0/accept_dad", "1") // the kernel's own detection would take a second
 			v := alice.vip(f.vip)
 			v.mustBe(conditionStopped)
 			for range 2 { // the second finds it there
@@ -353,10 +354,32 @@ func TestVIPStartCancelled(t *testing.T) {
 	v := lan.host("alice").vip("192.168.10.100", waitLong)
 	ctx, cancel := context.WithTimeout(background, time.Millisecond)
 	defer cancel()
-	if err := v.Start(ctx, startHint{}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("start: %v", err)
+	for _, hint := range []startHint{{}, {Clean: true}} { // the second comes when ctx is over
+		if err := v.Start(ctx, hint); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("start: %v", err)
+		}
+		v.mustBe(conditionStopped)
 	}
-	v.mustBe(conditionStopped)
+}
+
+// TestVIPOnTwoLinks: only a link-local address means another thing on each link.
+func TestVIPOnTwoLinks(t *testing.T) {
+	lan := newTestLAN(t)
+	alice := lan.host("alice")
+	lan.plug(alice, "eth1")
+	for address, want := range map[string]error{
+		"fe80::10:100": nil, "169.254.10.100": errHopeless, "192.168.10.100": errHopeless, "2001:db8::10:100": errHopeless,
+	} {
+		v := alice.vip(address)
+		alice.add("eth1", v.prefix.String())
+		if err := v.Start(background, startHint{Clean: true}); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", address, err, want)
+		}
+		alice.must("stop", v.Stop(background))
+		if p, _ := alice.has("eth1", v.ip()); p == nil {
+			t.Errorf("%s: the one on eth1 is gone", address)
+		}
+	}
 }
 
 func BenchmarkVIPStartStop(b *testing.B) {
