@@ -213,6 +213,12 @@ func (a *agent) running() []string {
 	return out
 }
 
+// stopped tells whether all of a group is read back as stopped here.
+func (a *agent) stopped(name string) bool {
+	g := a.group(name)
+	return g == nil || g.idle()
+}
+
 // moving is the resource on which a start or stop runs, or nil: one at a time in a group.
 func (g *groupAgent) moving() *resourceAgent {
 	for _, r := range g.res {

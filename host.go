@@ -21,6 +21,7 @@ type host struct {
 
 	mu      sync.Mutex
 	things  map[string]*thing // by group, name and substance: a changed resource is another thing
+	shut    map[string]bool   // groups whose traffic is shut, also for things made later: a restarted daemon knows none yet
 	running map[uint64]context.CancelFunc
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -36,7 +37,7 @@ type thing struct {
 }
 
 func newHost(runDir string, log *slog.Logger, event func(any)) *host {
-	h := &host{runDir: runDir, log: log, event: event, things: map[string]*thing{}, running: map[uint64]context.CancelFunc{}}
+	h := &host{runDir: runDir, log: log, event: event, things: map[string]*thing{}, shut: map[string]bool{}, running: map[uint64]context.CancelFunc{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
@@ -54,6 +55,11 @@ func (h *host) thing(group string, c ResourceConfig) (*thing, error) {
 		return nil, err
 	}
 	t := &thing{group: group, name: c.Name, res: r}
+	if s, ok := r.(suspender); ok && h.shut[group] {
+		if err := s.Suspend(); err != nil {
+			return nil, fmt.Errorf("shut the address: %w", err)
+		}
+	}
 	h.things[key] = t
 	return t, nil
 }
@@ -166,14 +172,17 @@ func (h *host) Cancel(id uint64) {
 }
 
 // Suspend and Resume do not wait for their turn: shutting an address must not stand behind a slow operation.
-func (h *host) Suspend(group string) { h.gate(group, suspender.Suspend, "shut") }
-func (h *host) Resume(group string)  { h.gate(group, suspender.Resume, "open") }
+func (h *host) Suspend(group string) { h.gate(group, true, suspender.Suspend) }
+func (h *host) Resume(group string)  { h.gate(group, false, suspender.Resume) }
 
-func (h *host) gate(group string, do func(suspender) error, what string) {
+func (h *host) gate(group string, shut bool, do func(suspender) error) {
+	h.mu.Lock()
+	h.shut[group] = shut
+	h.mu.Unlock()
 	for _, t := range h.of(group, "") {
 		if s, ok := t.res.(suspender); ok {
 			if err := do(s); err != nil {
-				h.log.Error("cannot "+what+" an address", "event", "gate-failed", "group", group, "resource", t.name, "err", err)
+				h.log.Error("cannot shut or open an address", "event", "gate-failed", "shut", shut, "group", group, "resource", t.name, "err", err)
 			}
 		}
 	}

@@ -480,9 +480,12 @@ func (n *node) reopen(group string) {
 	}
 }
 
-// open forgets a lapse of what is stopped anyway.
+// open ends a lapse of what stops anyway: a later start must find its address open.
 func (n *node) open(group string) {
-	n.lapsed = slices.DeleteFunc(n.lapsed, func(l lapse) bool { return l.group == group })
+	if i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == group }); i >= 0 && n.agent.stopped(group) {
+		n.lapsed = slices.Delete(n.lapsed, i, i+1)
+		n.act.Resume(group)
+	}
 }
 
 // dropGroups lets the agent forget what is stopped and in no config any more.
