@@ -61,6 +61,7 @@ type node struct {
 
 	// the log
 	member     uint64
+	replayed   uint64     // entries up to here were applied before this process: no news
 	cons       *consensus // nil: blank and nobody has spoken to us yet
 	life       uint32
 	state      *State // nil: blank
@@ -77,19 +78,21 @@ type node struct {
 	yielded    string // why the state was set aside; everything that still runs must stop
 
 	// liveness and leases
-	peers     peers
-	grants    grants
-	ledger    ledger
-	waits     []*waiting
-	holds     []hold // of revokes stored here, told again with each beat until settled
-	nextBeat  instant
-	suspended []string // groups whose addresses are shut
-	lapsed    []lapse
-	caretaker bool
-	marks     []leaseMark // what was granted in this boot, by this process or the one before
-	quorumNow bool
-	quorumAt  instant // when a leader was last known here
-	unfound   string  // why no cluster is founded yet
+	peers       peers
+	grants      grants
+	ledger      ledger
+	waits       []*waiting
+	holds       []hold // of revokes stored here, told again with each beat until settled
+	nextBeat    instant
+	suspended   []string // groups whose addresses are shut
+	lapsed      []lapse
+	caretaker   bool
+	marks       []leaseMark // what was granted in this boot, by this process or the one before
+	quorumNow   bool
+	quorumSince instant // since when quorumNow is what it is
+	quorumTold  bool    // what the log says
+	quorumAt    instant // when a leader was last known here
+	unfound     string  // why no cluster is founded yet
 
 	// leading and proposing
 	agent     agent

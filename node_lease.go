@@ -248,11 +248,20 @@ func (n *node) judgeQuorum(now instant) {
 	if had != n.quorumNow {
 		n.version++
 		n.decideAt = 0
-		if !n.quorumNow {
-			n.log.Warn("no leader with a majority is known", "event", "quorum-lost")
-		} else {
-			n.log.Info("a leader with a majority is known", "event", "quorum-found", "leader", n.nameOf(n.cons.Status().Leader))
+		n.quorumSince = now
+	}
+	// Leadership changes hands within milliseconds; only what lasts is worth a line.
+	if n.quorumNow == n.quorumTold || !n.quorumNow && now.sub(n.quorumSince) < n.deadtime() {
+		if n.quorumNow != n.quorumTold {
+			n.wake(n.quorumSince.add(n.deadtime()))
 		}
+		return
+	}
+	n.quorumTold = n.quorumNow
+	if n.quorumNow {
+		n.log.Info("a leader with a majority is known", "event", "quorum-found", "leader", n.nameOf(n.cons.Status().Leader))
+	} else {
+		n.log.Warn("no leader with a majority is known", "event", "quorum-lost")
 	}
 }
 

@@ -22,6 +22,7 @@ func (n *node) load(now instant, r *restored) error {
 	if err := n.startLog(s.Incarnation.ID, r); err != nil {
 		return err
 	}
+	n.replayed = r.HardState.GetCommit()
 	// What lies in the log bars an epoch even before it is known to be committed.
 	return n.cons.Unapplied(func(e logEntry, _ bool) { n.stored(now, e, false) })
 }
@@ -203,7 +204,7 @@ func (n *node) install(now instant, s *appliedSnapshot) {
 	st.Index = s.Index
 	n.state = st
 	n.afterApply(now, true)
-	n.log.Info("state taken over", "event", "state-installed", "index", s.Index, "generation", st.Config.Generation)
+	n.log.Debug("state taken over", "event", "state-installed", "index", s.Index, "generation", st.Config.Generation)
 }
 
 func (n *node) apply(now instant, e logEntry) {
@@ -233,7 +234,9 @@ func (n *node) apply(now instant, e logEntry) {
 	events, refused := Apply(n.state, e.Index, &entry)
 	n.settleProposal(entry, refused)
 	for _, ev := range events {
-		n.logEvent(ev)
+		if e.Index > n.replayed {
+			n.logEvent(ev)
+		}
 	}
 	if refused != "" {
 		n.log.Debug("entry changed nothing", "kind", entry.Kind, "group", entry.Group, "node", entry.Node, "why", refused)
