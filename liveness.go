@@ -24,6 +24,7 @@ type peer struct {
 	beat    heartbeat  // the newest of the session
 	beatAt  instant    // when it came; 0: none yet
 	better  instant    // it lives in an incarnation that ours yields to, since then; 0: no
+	differs instant    // its state differs from ours at the same index, since then; 0: no
 	strange instant    // it belongs to another cluster; when that was last logged
 	unsure  instant    // last heartbeat of a session that has not echoed ours; 0: none
 }

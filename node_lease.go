@@ -43,6 +43,7 @@ func (n *node) heartbeatFrom(now instant, p *peer, r received) {
 		n.version++
 	}
 	n.meet(now, p)
+	n.compareStates(now, p)
 	n.answer(now, p)
 }
 

@@ -622,3 +622,28 @@ func (n *node) setAside(now instant, why string) {
 		p.better = 0
 	}
 }
+
+// differsLimit is how long a follower's state may differ from the leader's at equal indices before it is thrown away.
+const differsLimit = 3 * time.Second
+
+// compareStates holds this node's state against the leader's at the same index. They are equal unless a memory, a disk
+// or a program is faulty; the follower then rebuilds its own from the leader's, once it owns nothing.
+func (n *node) compareStates(now instant, p *peer) {
+	h := &p.beat
+	if n.state == nil || n.cons == nil || h.Incarnation != n.incarnation() || h.Applied != n.state.Index {
+		return // says nothing
+	}
+	if h.StateHash == n.stateHash || h.Feature != featureLevel {
+		p.differs = 0
+		return
+	}
+	if p.differs == 0 {
+		p.differs = now
+		n.version++
+		n.log.Error("the state differs from another node's at the same index", "event", "state-differs", "peer", p.name, "index", h.Applied)
+	}
+	owns := slices.ContainsFunc(n.state.Groups, func(g GroupState) bool { return g.Owner == n.name })
+	if now.sub(p.differs) > differsLimit && h.Leader == h.Member && n.cons.Status().Role != roleLeader && !owns {
+		n.setAside(now, fmt.Sprintf("its state differed from that of %s, which leads", p.name))
+	}
+}

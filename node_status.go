@@ -262,9 +262,9 @@ func (n *node) statusProblems(now instant, s *Status) {
 		if p.strange != 0 && now.sub(p.strange) < 2*time.Minute {
 			s.problem("stranger", "error", p.name+" belongs to another cluster with our name and key", "two clusters were founded", "stop one of them and remove its state folder", "")
 		}
-		if h := &p.beat; p.beatAt != 0 && h.Incarnation == n.incarnation() && h.Applied == n.state.Index && h.StateHash != n.stateHash && n.state.Feature == int(h.Feature) {
-			s.problem("state-differs", "error", fmt.Sprintf("the state of %s differs from this node's at the same index %d", p.name, h.Applied), "a bug or a failing memory",
-				"please report it", "")
+		if p.differs != 0 {
+			s.problem("state-differs", "error", "the state of this node differs from that of "+p.name+" at the same point of the log", "a memory, a disk or a program is faulty",
+				"the one that does not lead takes the other's as soon as it owns no group", "hactl standby "+n.name)
 		}
 	}
 }

@@ -164,8 +164,9 @@ func TestTheStreamIsNoSignOfLife(t *testing.T) {
 	s.mu.Lock()
 	first := binary.BigEndian.Uint64(s.queue[0].body[2000:])
 	s.mu.Unlock()
-	if want := uint64(2 * maxQueued); first != want {
-		t.Errorf("the oldest that waits is %d, want %d", first, want)
+	// One more may be in the hands of the goroutine that dials, which has taken the first or the oldest left.
+	if want := uint64(2 * maxQueued); first != want && first != want+1 {
+		t.Errorf("the oldest that waits is %d, want %d or the next", first, want)
 	}
 	for range 4 {
 		a.net.Send("bob", kindRaft, make([]byte, maxStreamBody))
