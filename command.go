@@ -197,7 +197,6 @@ type commandOutput struct {
 	sinks          []io.Writer // one for each reader
 	copying        sync.WaitGroup
 	tail           tailBuffer
-	err            error
 }
 
 // newOutput never fails: a command whose output cannot be had still has to run, with stdout and stderr at /dev/null.

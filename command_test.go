@@ -96,6 +96,8 @@ func endLater(t *testing.T, id processID) {
 		if err := signalProcess(id, unix.SIGKILL); err != nil {
 			t.Error(err)
 		}
+		until(t, "it to be gone", func() bool { return !lives(id) })
+		(*cgroup)(nil).leave() // its command's control group is empty now
 	})
 }
 

@@ -187,7 +187,9 @@ func TestStatusSentences(t *testing.T) {
 		{"forbidden", answer(403, ""), "server-status: ADDR answers 403 (Forbidden)" + off, true},
 		{"not found", answer(404, ""), "server-status: ADDR answers 404 (Not Found)" + off, true},
 		{"password", answer(401, ""), "server-status: ADDR answers 401 (Unauthorized): server-status asks for a password: allow it to this host with `Require local`", true},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://www.example.org/", 301) },
+		{"redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://www.example.org/", http.StatusMovedPermanently)
+		},
 			"server-status: ADDR answers 301 (Moved Permanently) to https://www.example.org/: redirects are not followed: write the final address as status_url", true},
 		{"error", answer(500, ""), "server-status: ADDR answers 500 (Internal Server Error): look into the server's error log", false},
 		{"unavailable", answer(503, ""), "server-status: ADDR answers 503 (Service Unavailable): look into the server's error log", false},
