@@ -84,7 +84,6 @@ type node struct {
 	waits       []*waiting
 	holds       []hold // of revokes stored here, told again with each beat until settled
 	nextBeat    instant
-	suspended   []string // groups whose addresses are shut
 	lapsed      []lapse
 	caretaker   bool
 	marks       []leaseMark // what was granted in this boot, by this process or the one before
