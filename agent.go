@@ -134,7 +134,7 @@ func (a *agent) obey(now instant, o order) instant {
 		g.config = o.config
 	}
 	switch o.want {
-	case wantLook:
+	case wantLook, wantFreeze: // what is not known can be looked at without touching it
 		g.look(now)
 	case wantStop:
 		g.stop(now)

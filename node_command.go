@@ -269,10 +269,10 @@ func (n *node) beginConfirmDead(now instant, w *waiter) (*waiter, error) {
 // stillHeard names the links on which anything of a node came lately, confirmed or not.
 func (n *node) stillHeard(now instant, node string) string {
 	p := n.peers.get(node)
-	if on := p.on(now, 3*n.deadtime()); len(on) > 0 {
+	if on := p.on(now, 2*n.deadtime()); len(on) > 0 {
 		return strings.Join(on, ", ")
 	}
-	if p.unsure != 0 && now.sub(p.unsure) < 3*n.deadtime() {
+	if p.unsure != 0 && now.sub(p.unsure) < 2*n.deadtime() {
 		return "a link"
 	}
 	if n.cons != nil && n.peers.age(now, node, n.names(n.cons.Status().Members.Voters), n.deadtime()) < n.deadtime() {
@@ -413,7 +413,7 @@ func (n *node) checkWaiter(now instant, w *waiter) (text string, done bool, err 
 func (n *node) noMajority() error {
 	var silent []string
 	for _, c := range n.config.Nodes {
-		if c.Name != n.name && n.stillHeard(n.lastRun, c.Name) == "" {
+		if c.Name != n.name && n.peers.silence(n.lastRun, c.Name) >= n.deadtime() {
 			silent = append(silent, c.Name)
 		}
 	}

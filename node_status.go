@@ -179,6 +179,12 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 				x.PinLeft = max(0, g.Pin.Until-clock).Seconds()
 			}
 		}
+		if !s.Quorum && x.State == "waiting" && n.config.twoVoters() && g.Owner != n.name {
+			x.Why = fmt.Sprintf("%s owns it and is silent; two_node = %q: this node takes over only when %s is confirmed dead", g.Owner, n.config.Cluster.TwoNode, g.Owner)
+			if n.config.Cluster.TwoNode == "ignore" {
+				x.Why = fmt.Sprintf("%s owns it and is silent; this node has not met it since its boot, so it does not take over by itself", g.Owner)
+			}
+		}
 		n.statusResources(g, &x, out)
 		s.Groups = append(s.Groups, x)
 	}
@@ -312,7 +318,11 @@ func (n *node) problemGroup(s *Status, g *GroupStatus) {
 	case g.State == "stopped":
 		s.problem("group-stopped", "error", g.Name+" runs nowhere: "+g.Why, "", "", "hactl why "+g.Name)
 	case g.State == "waiting" || g.Rule == "G6":
-		s.problem("group-waiting", "error", g.Name+" waits: "+g.Why, "", "", "hactl why "+g.Name)
+		command := "hactl why " + g.Name
+		if !s.Quorum && n.config.twoVoters() && g.Owner != "" && g.Owner != n.name {
+			command = "hactl confirm-dead " + g.Owner
+		}
+		s.problem("group-waiting", "error", g.Name+" waits: "+g.Why, "", "", command)
 	case g.Rule == "G11":
 		s.problem("group-failing", "error", g.Name+": "+g.Why, "", "", "hactl cleanup "+g.Name)
 	}
