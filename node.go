@@ -114,9 +114,11 @@ type node struct {
 	problems []Problem // from the shell: config file, clocks, keys
 }
 
+// lapse is a group that this node owns and has no lease for.
 type lapse struct {
 	group string
 	since instant
+	told  bool // it had one before, and the log says that it is over
 }
 
 type noLeaseSince struct {

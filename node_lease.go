@@ -455,11 +455,11 @@ func (n *node) caretakes(g *GroupState, old *leaseMark) bool {
 func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
 	i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == g.Name })
 	if i < 0 {
-		n.lapsed = append(n.lapsed, lapse{g.Name, now})
+		n.lapsed = append(n.lapsed, lapse{group: g.Name, since: now})
 		i = len(n.lapsed) - 1
 		n.act.Suspend(g.Name)
 		n.version++
-		if n.mark(g) != nil {
+		if n.lapsed[i].told = n.mark(g) != nil; n.lapsed[i].told {
 			n.log.Warn(fmt.Sprintf("the lease of %s is over: its addresses are shut", g.Name), "event", "lease-over", "group", g.Name, "epoch", g.Epoch)
 		}
 	}
@@ -483,9 +483,13 @@ func stateful(c *GroupConfig) bool {
 // reopen lets traffic in again after a lapse.
 func (n *node) reopen(group string) {
 	if i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == group }); i >= 0 {
+		told := n.lapsed[i].told
 		n.lapsed = slices.Delete(n.lapsed, i, i+1)
 		n.act.Resume(group)
 		n.version++
+		if !told {
+			return // it had none before: nothing is back
+		}
 		n.log.Info(fmt.Sprintf("%s has its lease again", group), "event", "lease-back", "group", group)
 	}
 }
