@@ -536,6 +536,22 @@ func (g *groupAgent) fail(r *resourceAgent, d actionDone) {
 		op: d.Op, reason: d.Err, tail: d.Tail, serial: g.a.serial})
 }
 
+// renumber begins to count failures from 1, as the state does from a join on; what is not told yet keeps its order.
+func (a *agent) renumber(untold []outcome) {
+	a.serial = 0
+	for i := range untold {
+		if untold[i].kind == entryFailure {
+			a.serial++
+			untold[i].serial = a.serial
+		}
+	}
+	for _, g := range a.groups {
+		for _, r := range g.res {
+			r.failed = nil
+		}
+	}
+}
+
 // notice takes what a watcher saw: look now instead of later.
 func (a *agent) notice(now instant, n noticed) {
 	if g := a.group(n.Group); g != nil {

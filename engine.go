@@ -132,7 +132,7 @@ func (a *applying) found() {
 		if n.Voter {
 			n.Member = a.e.Member
 		} else {
-			n.Member, n.Joined = 0, false // its old id voted in the parent; it comes back under a new one
+			n.Member, n.Joined, n.Session = 0, false, 0 // its old id voted in the parent; it comes back under a new one
 		}
 	}
 	for i := range a.s.Groups {
@@ -288,14 +288,14 @@ func (a *applying) member() {
 	a.s.ConfIndex = a.s.Index
 	if a.e.Member == 0 {
 		a.event(eventMember, n.Name, "", "%s is no longer a member: %s", n.Name, a.e.Why)
-		n.Member, n.Voter, n.Joined = 0, false, false
+		n.Member, n.Voter, n.Joined, n.Session = 0, false, false, 0
 		if a.s.Config.Effective == nil || a.s.Config.Effective.node(n.Name) == nil {
 			a.s.Nodes = slices.DeleteFunc(a.s.Nodes, func(x NodeState) bool { return x.Name == a.e.Node })
 		}
 		return
 	}
 	if n.Member != a.e.Member {
-		n.Joined = false
+		n.Joined, n.Session = false, 0 // the same process may come back under a new id: it joins anew
 	}
 	n.Member, n.Voter = a.e.Member, a.e.Voter
 	role := "learner"

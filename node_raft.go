@@ -267,11 +267,12 @@ func (n *node) afterApply(now instant, configChanged bool) {
 	n.version++
 	n.decideAt = 0
 	n.stateHash = hashState(n.state)
-	if me := n.state.node(n.name); me != nil && me.Session == n.opt.Session && me.Member == n.member && !n.joined {
+	if me := n.state.node(n.name); me != nil && me.Session == n.opt.Session && me.Member == n.member && me.Joined && !n.joined {
 		n.joined = true
+		n.agent.renumber(n.outcomes)
 		n.keep.KeepJoined()
 		n.opt.Joined = true
-	} else if me != nil && me.Session != n.opt.Session {
+	} else if me != nil && (me.Session != n.opt.Session || !me.Joined) {
 		n.joined = false // confirmed dead although it lives: it joins anew
 	}
 	n.ledger.settle(n.state.Index, func(owner string) uint64 {

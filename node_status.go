@@ -98,7 +98,9 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 	x.Leader = m.Member != 0 && n.cons.Status().Leader == m.Member
 	clock := n.clusterClock(now)
 	switch {
+	case m.Member == 0 && !x.Heard && m.Boot == "":
 	case m.Member == 0 && !x.Heard:
+		x.State = "lost"
 	case m.Left && !x.Heard:
 		x.State = "left"
 	case m.Lost != nil:
@@ -221,7 +223,8 @@ func (n *node) statusResources(g *GroupState, x *GroupStatus, out surroundings) 
 	for _, rc := range c.Resources {
 		r := ResourceStatus{Name: rc.Name, Type: rc.Type, Detail: out.details[g.Name][rc.Name]}
 		if a != nil {
-			if ra := a.resource(rc.Name); ra != nil {
+			// What is stopped here is no news where another node owns the group.
+			if ra := a.resource(rc.Name); ra != nil && (g.Owner == n.name || ra.cond != conditionStopped) {
 				r.State = ra.word()
 				if ra.detail != "" {
 					r.Detail = ra.detail
