@@ -47,13 +47,14 @@ func (n *node) heartbeatFrom(now instant, p *peer, r received) {
 	n.answer(now, p)
 }
 
-// answer grants an owner what it asks for, if this node is a voter that knows no less of the members than it should.
+// answer grants an owner what it asks for, if this node is a member that knows no less of the members than it should. A
+// learner's word counts only once it votes; it is given before, so that the promotion costs the owner no lease.
 func (n *node) answer(now instant, p *peer) {
 	h := &p.beat
 	if h.Lease <= 0 || n.cons == nil || n.state == nil || h.Incarnation != n.incarnation() || p.better != 0 {
 		return
 	}
-	if !n.cons.Status().Voter || h.Applied < n.confStored || h.Lease > n.longestLease() || n.state.nameOf(h.Member) != p.name {
+	if st := n.cons.Status(); !st.Voter && !st.Learner || h.Applied < n.confStored || h.Lease > n.longestLease() || n.state.nameOf(h.Member) != p.name {
 		return
 	}
 	a := ack{Seq: h.Seq, Member: n.member, Incarnation: n.incarnation(), Lease: h.Lease, Generation: n.state.Config.Generation,
