@@ -97,8 +97,9 @@ type node struct {
 	agent     agent
 	outcomes  []outcome
 	proposals []proposal
-	joined    bool // this session's join is applied
-	joining   bool // and has been proposed
+	accepted  uint64 // config generation that the shell was told
+	joined    bool   // this session's join is applied
+	joining   bool   // and has been proposed
 	leaving   bool
 	left      bool
 	verdicts  []Verdict
