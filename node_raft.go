@@ -23,6 +23,7 @@ func (n *node) load(now instant, r *restored) error {
 		return err
 	}
 	n.replayed = r.HardState.GetCommit()
+	n.returning = n.opt.Listed
 	// What lies in the log bars an epoch even before it is known to be committed.
 	return n.cons.Unapplied(func(e logEntry, _ bool) { n.stored(now, e, false) })
 }
@@ -488,7 +489,7 @@ func cloneState(s *State) *State {
 // forceIfIgnored takes silence for death where two_node = "ignore" says so, or where the other of two voters says
 // itself that it has lost its memory.
 func (n *node) forceIfIgnored(now instant) {
-	if n.state == nil || n.cons == nil || !n.config.twoVoters() || n.hasQuorum() || n.storeErr != "" {
+	if n.state == nil || n.cons == nil || !n.config.twoVoters() || n.config.node(n.name) == nil || n.hasQuorum() || n.storeErr != "" {
 		return
 	}
 	st := n.cons.Status()
@@ -496,7 +497,7 @@ func (n *node) forceIfIgnored(now instant) {
 	if !st.Voter || st.Learner || len(st.Members.Voters) != 2 || other == "" {
 		return
 	}
-	p, me := n.peers.get(other), n.config.node(n.name)
+	p := n.peers.get(other)
 	if p.at != 0 && now.sub(p.at) < n.deadtime() {
 		o := n.state.node(other)
 		if o != nil && p.beat.Flags&flagForceable != 0 && p.beat.Flags&flagBlank != 0 && p.beat.Member != o.Member && now.sub(p.since) > n.deadtime() {
@@ -504,7 +505,7 @@ func (n *node) forceIfIgnored(now instant) {
 		}
 		return
 	}
-	if n.config.Cluster.TwoNode != "ignore" || me.witness() {
+	if n.config.Cluster.TwoNode != "ignore" || n.config.isWitness(n.name) {
 		return
 	}
 	if n.config.Cluster.WaitForAll && !n.opt.Joined {
@@ -626,6 +627,20 @@ func (n *node) setAside(now instant, why string) {
 	n.version++
 	for _, p := range n.peers.all {
 		p.better = 0
+	}
+}
+
+// rejoin sets the state aside when it says that the cluster had removed this node before this process began: its file
+// has it again, and only who is blank is taken in.
+func (n *node) rejoin(now instant) {
+	if !n.returning || n.state == nil || n.state.Index < n.replayed {
+		return
+	}
+	n.returning = false
+	if c := n.state.Config.Effective; c != nil && c.node(n.name) == nil {
+		n.log.Warn("the cluster had removed this node; it joins anew", "event", "rejoin-after-removal")
+		n.config = n.opt.Config
+		n.setAside(now, "the cluster had removed it")
 	}
 }
 
