@@ -420,12 +420,10 @@ func (r *ruling) inMaintenance() (string, bool) {
 func (r *ruling) isBlocked() (string, bool) { return r.g.Why, r.g.Phase == phaseBlocked }
 
 func (r *ruling) isRemoved() (string, bool) {
-	if !r.g.Removed || r.g.Phase == phaseRevoked && r.g.Proof != "" {
-		return "", false
+	if !r.g.Removed || !r.owned() {
+		return "", false // G4 to G6 bring what is revoked to its end
 	}
-	if r.owned() {
-		r.revokeIt()
-	}
+	r.revokeIt()
 	return "it is no longer in the config", true
 }
 

@@ -288,6 +288,7 @@ func (n *node) report(now instant) {
 		n.proposeJoin(now, me)
 		return
 	}
+	n.reportObedience()
 	n.reportGroups(now, me)
 	n.reportFitness(now, me)
 	n.proposeLeave(now, me)
@@ -303,6 +304,19 @@ func (n *node) proposeJoin(now instant, me *NodeState) {
 	}
 }
 
+// reportObedience says again that a group is started where the state doubts that the end of a lease means anything to
+// its owner: this one does live by its lease.
+func (n *node) reportObedience() {
+	for i := range n.state.Groups {
+		g := &n.state.Groups[i]
+		if g.Owner != n.name || g.Phase != phaseStarted || !g.Unleased || n.state.Maintenance != nil ||
+			slices.ContainsFunc(n.outcomes, func(o outcome) bool { return o.kind == entryStarted && o.group == g.Name && o.epoch == g.Epoch }) {
+			continue
+		}
+		n.outcomes = append(n.outcomes, outcome{kind: entryStarted, group: g.Name, epoch: g.Epoch})
+	}
+}
+
 // reportGroups keeps a report as long as it has a point, and proposes it. Failures go in order, one at a time.
 func (n *node) reportGroups(now instant, me *NodeState) {
 	failure := false
@@ -314,7 +328,7 @@ func (n *node) reportGroups(now instant, me *NodeState) {
 		mine := g.Owner == n.name && g.Epoch == r.epoch
 		switch r.kind {
 		case entryStarted:
-			if !mine || g.Phase != phasePlaced {
+			if !mine || g.Phase != phasePlaced && !(g.Phase == phaseStarted && g.Unleased) {
 				return true
 			}
 		case entryStopped:

@@ -204,3 +204,17 @@ func TestNodeThatWasRemovedAndIsInItsFileAgainIsBlank(t *testing.T) {
 		}
 	}
 }
+
+func TestOwnerSaysThatItLivesByItsLeaseAfterMaintenance(t *testing.T) {
+	r := newRig(t, rigConfig("alice", "bob"))
+	r.started()
+	for _, on := range []bool{true, false} {
+		if p := r.command(Command{Name: commandMaintenance, On: on}); p.Err != "" {
+			t.Fatal(p.Err)
+		}
+	}
+	r.until("its word is recorded", 5*time.Second, func() bool { return !r.n.state.group("web").Unleased })
+	if g := r.n.state.group("web"); g.Phase != phaseStarted || len(r.n.outcomes) > 0 {
+		t.Fatalf("group %+v, still to be told %+v", g, r.n.outcomes)
+	}
+}
