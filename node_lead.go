@@ -69,7 +69,7 @@ func (n *node) settleProposal(e Entry, refused string) {
 	key := e.key()
 	n.proposals = slices.DeleteFunc(n.proposals, func(p proposal) bool { return p.key == key })
 	for _, w := range n.waiters {
-		if e.Request != 0 && w.request == e.Request {
+		if e.Request != 0 && w.request == e.Request && !w.applied { // a copy of it is refused
 			w.applied, w.refused = true, refused
 		}
 	}
@@ -295,8 +295,8 @@ func (n *node) report(now instant) {
 }
 
 func (n *node) proposeJoin(now instant, me *NodeState) {
-	if n.leaving || !n.agent.looked() {
-		return
+	if !n.agent.looked() {
+		return // also who is leaving joins: only who has joined can say what it runs, and goodbye
 	}
 	if n.propose(now, Entry{Kind: entryJoin, Node: n.name, Member: n.member, Session: n.opt.Session, Base: me.Session, Boot: n.opt.Boot,
 		Running: n.agent.running(), Feature: featureLevel}) {

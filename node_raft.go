@@ -270,6 +270,7 @@ func (n *node) afterApply(now instant, configChanged bool) {
 	n.stateHash = hashState(n.state)
 	if me := n.state.node(n.name); me != nil && me.Session == n.opt.Session && me.Member == n.member && me.Joined && !n.joined {
 		n.joined = true
+		n.outcomes, n.agent.outcomes = append(n.outcomes, n.agent.outcomes...), nil
 		n.agent.renumber(n.outcomes)
 		n.keep.KeepJoined()
 		n.opt.Joined = true
@@ -623,6 +624,9 @@ func (n *node) setAside(now instant, why string) {
 	n.cons, n.state = nil, nil
 	n.joined, n.joining, n.caretaker = false, false, false
 	n.waits, n.holds, n.proposals = nil, nil, nil
+	n.ledger.stored, n.confStored = nil, 0 // indexes of the log that is given up
+	n.opt.Bootstrap = false                // it was for the first start; a second founding would be a second cluster
+	n.agent.forgetEpochs()
 	n.grants = grants{seq: n.grants.seq}
 	n.version++
 	for _, p := range n.peers.all {

@@ -218,3 +218,80 @@ func TestOwnerSaysThatItLivesByItsLeaseAfterMaintenance(t *testing.T) {
 		t.Fatalf("group %+v, still to be told %+v", g, r.n.outcomes)
 	}
 }
+
+func TestLeaveBeforeTheJoinOfThisSessionStillSaysGoodbye(t *testing.T) {
+	first := newRig(t, rigConfig("alice", "bob"))
+	first.started()
+	r := first.again(rigConfig("alice", "bob"), func(*nodeOptions) {})
+	r.n.Leave(r.now)
+	r.until("it is gone", 5*time.Second, r.gone)
+	if !r.n.state.node("alice").Left || r.n.state.group("web").Owner != "" || len(r.runs) > 0 {
+		t.Fatalf("gone without a goodbye: %+v, %+v, running %v", r.n.state.node("alice"), r.n.state.group("web"), r.runs)
+	}
+}
+
+func TestLeaveWithAFailedStopNamesWhatStillRunsAndGoes(t *testing.T) {
+	r := newRig(t, rigConfig("alice", "bob"))
+	r.started()
+	r.fails["stop vip"] = true
+	r.n.Leave(r.now)
+	r.until("it is gone", 5*time.Second, r.gone)
+	g := r.n.state.group("web")
+	if !r.n.state.node("alice").Left || g.Phase != phaseBlocked || g.Owner != "alice" || !g.Unleased {
+		t.Fatalf("want the goodbye of alice, and web blocked on it: %+v, %+v", r.n.state.node("alice"), g)
+	}
+}
+
+func TestLeaveInMaintenanceStopsNothing(t *testing.T) {
+	r := newRig(t, rigConfig("alice", "bob"))
+	r.started()
+	r.command(Command{Name: commandMaintenance, On: true})
+	r.n.Leave(r.now)
+	r.until("it is gone", 5*time.Second, r.gone)
+	if !r.runs["web/vip"] || !r.n.state.node("alice").Left {
+		t.Fatalf("running %v, state %+v", r.runs, r.n.state.node("alice"))
+	}
+}
+
+func TestBlankNodeLeavesAtOnce(t *testing.T) {
+	r := newRig(t, rigConfig("alice", "bob"))
+	r.n.opt.Bootstrap = false
+	r.n.Leave(r.now)
+	r.until("it is gone", 5*time.Second, r.gone)
+	if r.n.state != nil {
+		t.Fatal("it founded a cluster")
+	}
+}
+
+func TestWhatIsSetAsideLeavesNothingOfItsLogBehind(t *testing.T) {
+	r := newRig(t, rigConfig("alice", "bob"))
+	r.started()
+	r.n.ledger.stored = []storedRevoke{{"bob", "web", 99, 999}}
+	r.n.confStored = 999
+	r.n.setAside(r.now, "a test")
+	r.until("all is stopped", 5*time.Second, func() bool { return r.n.yielded == "" })
+	r.until("time passes", 20*time.Second, func() bool { return r.now > at(19000) })
+	if r.n.state != nil {
+		t.Error("it founded a second cluster")
+	}
+	if len(r.n.ledger.stored) > 0 || r.n.confStored > 0 {
+		t.Errorf("revokes %v and the change of members at %d of the old log still count", r.n.ledger.stored, r.n.confStored)
+	}
+	for _, g := range r.n.agent.groups {
+		if g.started != 0 || g.stopped != 0 {
+			t.Errorf("%s: epochs %d and %d of the other life still count as told", g.name, g.started, g.stopped)
+		}
+	}
+}
+
+func TestCopyOfACommandsEntryIsNoRefusal(t *testing.T) {
+	r := newRig(t, rigConfig("alice", "bob"))
+	r.started()
+	w := &waiter{request: 5}
+	r.n.waiters = append(r.n.waiters, w)
+	r.n.settleProposal(Entry{Request: 5}, "")
+	r.n.settleProposal(Entry{Request: 5}, "it was applied already")
+	if !w.applied || w.refused != "" {
+		t.Fatalf("applied %v, refused %q", w.applied, w.refused)
+	}
+}
