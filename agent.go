@@ -552,6 +552,13 @@ func (a *agent) renumber(untold []outcome) {
 	}
 }
 
+// forgetEpochs: another incarnation counts its epochs on its own, and what was told of an equal number was another one.
+func (a *agent) forgetEpochs() {
+	for _, g := range a.groups {
+		g.started, g.stopped = 0, 0
+	}
+}
+
 // notice takes what a watcher saw: look now instead of later.
 func (a *agent) notice(now instant, n noticed) {
 	if g := a.group(n.Group); g != nil {

@@ -20,17 +20,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// The program is also a host's first process and a client of the integration tests: see cluster_test.go.
 func TestMain(m *testing.M) {
-	testscript.Main(cleanUpAfter{m}, map[string]func(){"hactl": main, hostInitCommand: hostMain, probeCommand: probeMain})
-}
-
-// cleanUpAfter removes what tests share.
-type cleanUpAfter struct{ m *testing.M }
-
-func (c cleanUpAfter) Run() int {
-	defer removeBinary()
-	return c.m.Run()
+	testscript.Main(m, map[string]func(){"hactl": main})
 }
 
 // The commands as an operator meets them: testdata/script. The verb `daemon SITUATION [UID GID…]` serves a fake daemon

@@ -101,7 +101,7 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 	case m.Member == 0 && !x.Heard && m.Boot == "":
 	case m.Member == 0 && !x.Heard:
 		x.State = "lost"
-	case m.Left && !x.Heard:
+	case m.Left:
 		x.State = "left"
 	case m.Lost != nil:
 		x.State, x.Since = "lost", (clock - m.Lost.Clock).Seconds()
@@ -110,7 +110,7 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 		if d := n.peers.silence(now, x.Name); d < 1<<61 {
 			x.Since = d.Seconds()
 		}
-	case !m.Joined || m.Left:
+	case !m.Joined:
 		x.State = "joining"
 	case m.Standby != nil:
 		x.State, x.Since = "standby", (clock - m.Standby.Clock).Seconds()
@@ -254,6 +254,9 @@ func (r *resourceAgent) word() string {
 func (n *node) statusProblems(now instant, s *Status) {
 	if !s.Quorum {
 		n.problemQuorum(s)
+	}
+	if n.config.node(n.name) == nil {
+		s.problem("not-in-config", "error", n.name+" is no longer in the config of the cluster", "", "it runs nothing; end it here, or put it into the config on another node, copy that file here and restart it", "systemctl disable --now ha")
 	}
 	if n.storeErr != "" {
 		s.problem("store-failed", "error", "the state of this node cannot be stored: "+n.storeErr, "", "it does nothing that depends on it, and asks for no lease", "df -h; dmesg")
