@@ -85,7 +85,7 @@ func TestClusterReadOnlyState(t *testing.T) {
 func TestClusterForeignAddress(t *testing.T) {
 	c := newCluster(t, vipGroup, "alice", "bob", "carol")
 	c.witness = "carol"
-	c.mayBoth = true
+	c.guard.allow("the client has it to itself")
 	c.must("ip", "-n", c.ns("client"), "addr", "add", clusterVIP+"/32", "dev", "eth0")
 	c.up()
 	alice := c.host("alice")

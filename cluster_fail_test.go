@@ -46,11 +46,11 @@ func TestClusterNodeDeathAndReturn(t *testing.T) {
 	alice, bob := c.host("alice"), c.host("bob")
 	bob.runsOn("web", "alice")
 	bob.settled("alice", "bob", "carol")
-	stop := c.probe("http://" + clusterVIP + "/")
+	p := c.probe("http://" + clusterVIP + "/")
 	alice.powerOff()
 	bob.runsOn("web", "bob")
 	c.await("bob serves the page", func() bool { return bob.hasLogged("group-started", "web runs on bob") })
-	outage, last := stop()
+	outage, last := p.stop()
 	t.Logf("measured: node death, outage %d ms with apache", outage.Milliseconds())
 	if last != "bob serves" {
 		t.Errorf("the page was last answered by %q", last)
@@ -72,12 +72,12 @@ func TestClusterDaemonKilled(t *testing.T) {
 	alice := c.host("alice")
 	before := alice.runsOn("web", "alice")
 	alice.settled("alice", "bob", "carol")
-	stop := c.probe("http://" + clusterVIP + "/")
+	p := c.probe("http://" + clusterVIP + "/")
 	alice.kill()
 	alice.start() // as systemd does at once
 	alice.logged("node-joined", "alice joined, running web")
 	after := alice.runsOn("web", "alice")
-	longest, _ := stop()
+	longest, _ := p.stop()
 	t.Logf("measured: daemon killed and restarted, longest gap %d ms", longest.Milliseconds())
 	if before.Epoch != after.Epoch {
 		t.Errorf("epoch %d became %d: it was not adopted", before.Epoch, after.Epoch)
@@ -140,7 +140,7 @@ func TestClusterServerStatusOff(t *testing.T) {
 	alice, bob := c.host("alice"), c.host("bob")
 	alice.runsOn("web", "alice")
 	alice.settled("alice", "bob", "carol")
-	path := filepath.Join(alice.dir, "apache.conf")
+	path := filepath.Join(alice.dir, "etc/apache.conf")
 	b, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // What an operator does.
@@ -17,9 +18,9 @@ func TestClusterMove(t *testing.T) {
 	alice, bob := c.host("alice"), c.host("bob")
 	alice.runsOn("web", "alice")
 	alice.settled("alice", "bob", "carol")
-	stop := c.probe("http://" + clusterVIP)
+	p := c.probe("tcp:" + clusterVIP + ":80")
 	out := alice.mustHactl("move", "web", "bob")
-	longest, _ := stop()
+	longest, _ := p.stop()
 	t.Logf("measured: planned move of an address alone, longest gap %d ms", longest.Milliseconds())
 	if !strings.Contains(out, "web runs on bob") {
 		t.Errorf("move said %q", out)
@@ -155,21 +156,35 @@ func TestClusterKeyRoll(t *testing.T) {
 	c := newCluster(t, vipGroup, "alice", "bob", "carol")
 	c.witness = "carol"
 	c.up()
-	alice := c.host("alice")
+	alice, bob, carol := c.host("alice"), c.host("bob"), c.host("carol")
 	alice.runsOn("web", "alice")
 	alice.settled("alice", "bob", "carol")
-	// All share one file here, so that a copy reaches them at the same moment; heartbeat_test.go rolls in other orders.
+	p, begun := c.probe("tcp:"+clusterVIP+":80"), time.Now()
 	before := alice.status().testNode("bob").Key
-	alice.mustHactl("keygen", "--add", c.key)
-	alice.await("bob seals with both", func(s *Status) bool { return len(strings.Fields(s.testNode("bob").Key)) == 2 })
-	alice.mustHactl("keygen", "--drop", c.key)
-	alice.await("bob seals with the new one", func(s *Status) bool {
-		k := s.testNode("bob").Key
-		return k != "" && k != before && len(strings.Fields(k)) == 1
-	})
+	alice.mustHactl("keygen", "--add", alice.path("etc/ha.key"))
+	for _, h := range []*clusterHost{carol, bob} { // one after the other: meanwhile they differ
+		c.copyKey(alice, h)
+		h.logged("keys-loaded")
+		alice.await(h.name+" knows both keys", func(s *Status) bool { return len(strings.Fields(s.testNode(h.name).Key)) == 2 })
+	}
+	for _, h := range []*clusterHost{bob, alice, carol} {
+		alice.mustHactl("keygen", "--drop", h.path("etc/ha.key"))
+	}
+	for _, h := range c.hosts {
+		for _, x := range c.hosts {
+			if x == h {
+				continue // of itself a node shows no key
+			}
+			h.await(x.name+" seals with the new key alone", func(s *Status) bool {
+				k := s.testNode(x.name).Key
+				return k != "" && k != before && len(strings.Fields(k)) == 1
+			})
+		}
+	}
 	if g := alice.runsOn("web", "alice"); g.Epoch != 1 {
 		t.Errorf("epoch %d: the roll cost a failover", g.Epoch)
 	}
+	p.noOutage("roll of the key", begun)
 	for _, h := range c.hosts {
 		if h.hasLogged("node-lost") || h.hasLogged("lease-over") {
 			t.Errorf("%s lost sight of another", h.name)

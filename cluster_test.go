@@ -9,21 +9,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 )
 
 const (
@@ -41,9 +36,7 @@ type cluster struct {
 	groups  string // TOML
 	extra   string // TOML within [cluster]
 	witness string
-	mu      sync.Mutex
-	both    []string // moments at which two hosts held one address
-	mayBoth bool
+	guard   *addressGuard
 }
 
 type clusterHost struct {
@@ -55,6 +48,47 @@ type clusterHost struct {
 	ended  chan struct{}
 }
 
+// clusterTag begins the name of every namespace; the number of the test process follows, so that what a killed test left
+// behind can be told from what another one is using.
+const clusterTag = "hactl-test-"
+
+var clusterCount atomic.Int32
+
+// sweep removes what test processes that live no more have left behind.
+var sweep = sync.OnceFunc(func() {
+	names, _ := filepath.Glob("/run/netns/" + clusterTag + "*") // the pattern is well formed
+	for _, path := range names {
+		name := filepath.Base(path)
+		owner, _, _ := strings.Cut(strings.TrimPrefix(name, clusterTag), "-")
+		if pid, err := strconv.Atoi(owner); err != nil || syscall.Kill(pid, 0) == nil {
+			continue
+		}
+		killNamespace(name)
+		_ = exec.Command("ip", "netns", "del", name).Run() // another test process may sweep too
+	}
+})
+
+// killNamespace kills what runs in a namespace, and returns what it found.
+func killNamespace(name string) []string {
+	out, _ := exec.Command("ip", "netns", "pids", name).Output() // fails when it is gone: nothing runs there
+	pids := strings.Fields(string(out))
+	for _, p := range pids {
+		if pid, err := strconv.Atoi(p); err == nil && pid != os.Getpid() {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
+		}
+	}
+	return pids
+}
+
+var builtBinary string // folder; "": none was built
+
+// removeBinary is for the end of the test run.
+func removeBinary() {
+	if builtBinary != "" {
+		os.RemoveAll(builtBinary)
+	}
+}
+
 var clusterBinary = sync.OnceValues(func() (string, error) {
 	if b := os.Getenv("HACTL_BINARY"); b != "" {
 		return b, nil
@@ -63,6 +97,7 @@ var clusterBinary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	builtBinary = dir
 	out := filepath.Join(dir, "hactl")
 	cmd := exec.Command("go", "build", "-o", out, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -92,6 +127,7 @@ func newCluster(t *testing.T, groups string, names ...string) *cluster {
 	if _, err := clusterBinary(); err != nil {
 		t.Fatal(err)
 	}
+	sweep()
 	t.Parallel()
 	clusterSlots <- struct{}{}
 	t.Cleanup(func() { <-clusterSlots })
@@ -99,13 +135,15 @@ func newCluster(t *testing.T, groups string, names ...string) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, dir: dir, tag: fmt.Sprintf("ha%04x", rand.IntN(1<<16)), groups: groups}
+	c := &cluster{t: t, dir: dir, tag: fmt.Sprintf("%s%d-%d", clusterTag, os.Getpid(), clusterCount.Add(1)), groups: groups}
+	c.guard = newAddressGuard(c)
 	t.Cleanup(c.down)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c.key = filepath.Join(dir, "ha.key")
-	if _, err := keygen(c.key, false); err != nil {
+	// Each host sees its own folder etc at one and the same place, since the config, which names it, is the same on all.
+	c.key = filepath.Join(dir, "etc", "ha.key")
+	if err := os.Mkdir(filepath.Join(dir, "etc"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	c.must("ip", "netns", "add", c.ns("sw"))
@@ -116,7 +154,7 @@ func newCluster(t *testing.T, groups string, names ...string) *cluster {
 	c.plug("client", 200)
 	for i, name := range names {
 		h := &clusterHost{c: c, name: name, number: 11 + i, dir: filepath.Join(dir, name)}
-		for _, sub := range []string{"state", "run", "www"} {
+		for _, sub := range []string{"state", "run", "www", "etc"} {
 			if err := os.MkdirAll(filepath.Join(h.dir, sub), 0o755); err != nil {
 				t.Fatal(err)
 			}
@@ -125,6 +163,13 @@ func newCluster(t *testing.T, groups string, names ...string) *cluster {
 		c.plug(name, h.number)
 		h.newBoot()
 		c.hosts = append(c.hosts, h)
+		if i == 0 {
+			if _, err := keygen(h.path("etc/ha.key"), false); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			c.copyKey(c.hosts[0], h)
+		}
 	}
 	return c
 }
@@ -158,6 +203,7 @@ func (c *cluster) must(argv ...string) string {
 
 // down ends every process in the namespaces, by pid, and removes all.
 func (c *cluster) down() {
+	c.guard.end()
 	if c.t.Failed() {
 		c.dump()
 	}
@@ -175,11 +221,6 @@ func (c *cluster) down() {
 		h.wait()
 	}
 	os.RemoveAll(c.dir)
-	for _, b := range c.both {
-		if !c.mayBoth {
-			c.t.Errorf("two hosts held one address: %s", b)
-		}
-	}
 }
 
 func (c *cluster) names() (out []string) {
@@ -189,16 +230,7 @@ func (c *cluster) names() (out []string) {
 	return out
 }
 
-func (c *cluster) killAll(name string) []string {
-	out, _ := exec.Command("ip", "netns", "pids", c.ns(name)).Output() // fails when it is gone: nothing runs there
-	pids := strings.Fields(string(out))
-	for _, p := range pids {
-		if pid, err := strconv.Atoi(p); err == nil {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
-		}
-	}
-	return pids
-}
+func (c *cluster) killAll(name string) []string { return killNamespace(c.ns(name)) }
 
 func (c *cluster) dump() {
 	for _, h := range c.hosts {
@@ -252,7 +284,7 @@ interface = "eth0"
 const webGroup = vipGroup + `
 [[group.resource]]
 type = "httpd"
-config_file = "$DIR/apache.conf"
+config_file = "$DIR/etc/apache.conf"
 unit = "none"
 monitor = { interval = "1s", timeout = "5s" }
 `
@@ -266,7 +298,9 @@ func (c *cluster) up(names ...string) {
 	for _, h := range c.hosts {
 		h.write("ha.toml", c.toml())
 	}
-	go c.watchAddress(c.t.Context())
+	for _, h := range c.hosts {
+		c.guard.watch(h)
+	}
 	if names == nil {
 		names = c.names()
 	}
@@ -282,9 +316,6 @@ func (c *cluster) apache() {
 	if _, err := os.Stat(modules + "/mod_status.so"); err != nil {
 		c.t.Skip("apache2 is not installed")
 	}
-	if err := os.WriteFile(filepath.Join(c.dir, "apache.conf"), nil, 0o644); err != nil {
-		c.t.Fatal(err)
-	}
 	for _, h := range c.hosts {
 		var b strings.Builder
 		fmt.Fprintf(&b, "ServerRoot %s\nServerName %s\nPidFile %s/apache.pid\nListen 80\nErrorLog %s/error.log\nUser www-data\nGroup www-data\nDocumentRoot %s/www\n", h.dir, h.name, h.dir, h.dir, h.dir)
@@ -292,7 +323,28 @@ func (c *cluster) apache() {
 			fmt.Fprintf(&b, "LoadModule %s_module %s/mod_%s.so\n", m, modules, m)
 		}
 		b.WriteString("<Directory />\nRequire all granted\n</Directory>\n<Location /server-status>\nSetHandler server-status\nRequire local\n</Location>\n")
-		h.write("apache.conf", b.String())
+		h.write("etc/apache.conf", b.String())
+	}
+}
+
+// path is a file of the host, as the test sees it.
+func (h *clusterHost) path(name string) string { return filepath.Join(h.dir, name) }
+
+// copyKey does what an operator's scp does.
+func (c *cluster) copyKey(from, to *clusterHost) {
+	c.t.Helper()
+	to.replace("etc/ha.key", from.file("etc/ha.key"), 0o600)
+}
+
+// replace puts a file in the place of another in one step, as a good editor does.
+func (h *clusterHost) replace(name, text string, mode os.FileMode) {
+	h.c.t.Helper()
+	err := os.WriteFile(h.path(name+".new"), []byte(text), mode)
+	if err == nil {
+		err = os.Rename(h.path(name+".new"), h.path(name))
+	}
+	if err != nil {
+		h.c.t.Fatal(err)
 	}
 }
 
@@ -321,7 +373,7 @@ func (h *clusterHost) start(flags ...string) {
 	}
 	defer log.Close()
 	const enter = `mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id
-if [ -e "$1/apache.conf" ]; then mount --bind "$1/apache.conf" "$1/../apache.conf"; fi
+mount --bind "$1/etc" "$1/../etc"
 if [ -x "$1/mounts" ]; then "$1/mounts" || exit 1; fi
 shift; exec "$@"`
 	argv := []string{"netns", "exec", h.c.ns(h.name), "unshare", "-m", "--propagation", "private", "sh", "-ec", enter, "host", h.dir,
@@ -361,6 +413,7 @@ func (h *clusterHost) kill() {
 // powerOff is the death of the host: nothing more comes from it, and when it boots again nothing runs there.
 func (h *clusterHost) powerOff() {
 	h.c.t.Helper()
+	h.c.guard.forget(h)
 	h.cut()
 	for range 200 {
 		if len(h.c.killAll(h.name)) == 0 {
@@ -387,6 +440,7 @@ func (h *clusterHost) powerOff() {
 // powerOn boots it again.
 func (h *clusterHost) powerOn() {
 	h.c.t.Helper()
+	h.c.guard.watch(h)
 	h.heal()
 	h.start()
 }
@@ -523,155 +577,6 @@ func (h *clusterHost) settled(nodes ...string) {
 func (h *clusterHost) holds(address string) bool {
 	h.c.t.Helper()
 	return strings.Contains(h.c.must("ip", "-n", h.c.ns(h.name), "-o", "addr", "show"), " "+address+"/")
-}
-
-// watchAddress looks every few milliseconds who holds the address. A host that is cut off and has been told to stop
-// holds it no longer than its lease.
-func (c *cluster) watchAddress(ctx context.Context) {
-	type eyes struct {
-		name string
-		h    *netlink.Handle
-	}
-	var all []eyes
-	for _, h := range c.hosts {
-		ns, err := netns.GetFromName(c.ns(h.name))
-		if err != nil {
-			return
-		}
-		nl, err := netlink.NewHandleAt(ns)
-		ns.Close()
-		if err != nil {
-			return
-		}
-		defer nl.Close()
-		all = append(all, eyes{h.name, nl})
-	}
-	for pause(ctx, 5*time.Millisecond) {
-		var holders []string
-		for _, e := range all {
-			list, err := e.h.AddrList(nil, netlink.FAMILY_V4)
-			if err != nil {
-				return // the namespaces are being removed
-			}
-			for _, a := range list {
-				if a.IP.String() == clusterVIP {
-					holders = append(holders, e.name)
-				}
-			}
-		}
-		if len(holders) > 1 {
-			c.mu.Lock()
-			c.both = append(c.both, fmt.Sprintf("%v at %s", holders, time.Now().Format("15:04:05.000")))
-			c.mu.Unlock()
-		}
-	}
-}
-
-// probe asks for the page from the client's namespace until stop is called, which returns the longest time between two
-// answers and who answered last.
-func (c *cluster) probe(url string) (stop func() (longest time.Duration, last string)) {
-	c.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	type answer struct {
-		longest time.Duration
-		last    string
-	}
-	done := make(chan answer)
-	ready := make(chan struct{})
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with its namespace
-		var a answer
-		ns, err := netns.GetFromName(c.ns("client"))
-		if err == nil {
-			err = netns.Set(ns)
-		}
-		if err != nil {
-			a.last = err.Error()
-			close(ready)
-			done <- a
-			return
-		}
-		// Sockets belong to the namespace of the thread that makes them, so everything happens on this one.
-		last := time.Now()
-		told := false
-		for ctx.Err() == nil {
-			begun := time.Now()
-			if body, err := rawGet(url, 200*time.Millisecond); err == nil {
-				if told {
-					a.longest = max(a.longest, time.Since(last))
-				} else {
-					told = true
-					close(ready)
-				}
-				last, a.last = time.Now(), body
-			}
-			time.Sleep(max(0, 5*time.Millisecond-time.Since(begun)))
-		}
-		if told {
-			a.longest = max(a.longest, time.Since(last))
-		} else {
-			close(ready)
-		}
-		done <- a
-	}()
-	select {
-	case <-ready:
-	case <-time.After(clusterPatience):
-		c.t.Error("the page never answered")
-	}
-	return func() (time.Duration, string) {
-		cancel()
-		a := <-done
-		return a.longest, a.last
-	}
-}
-
-// rawGet is an HTTP request on a socket made by this very thread; an empty path asks for a connection alone.
-func rawGet(url string, timeout time.Duration) (string, error) {
-	address, path, page := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return "", err
-	}
-	defer syscall.Close(fd)
-	tv := syscall.NsecToTimeval(int64(timeout))
-	for _, opt := range []int{syscall.SO_SNDTIMEO, syscall.SO_RCVTIMEO} {
-		if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, opt, &tv); err != nil {
-			return "", err
-		}
-	}
-	sa := &syscall.SockaddrInet4{Port: 80}
-	if _, err := fmt.Sscanf(address, "%d.%d.%d.%d", &sa.Addr[0], &sa.Addr[1], &sa.Addr[2], &sa.Addr[3]); err != nil {
-		return "", err
-	}
-	err = syscall.Connect(fd, sa)
-	if !page && err == syscall.ECONNREFUSED {
-		return "refused", nil // the address is there, and answers
-	}
-	if err != nil {
-		return "", err
-	}
-	request := "GET /" + path + " HTTP/1.0\r\n\r\n"
-	if _, err := syscall.Write(fd, []byte(request)); err != nil {
-		return "", err
-	}
-	var all []byte
-	buf := make([]byte, 4096)
-	for {
-		n, err := syscall.Read(fd, buf)
-		if err != nil {
-			return "", err
-		}
-		if n == 0 {
-			break
-		}
-		all = append(all, buf[:n]...)
-	}
-	head, body, _ := strings.Cut(string(all), "\r\n\r\n")
-	if !strings.Contains(head, " "+strconv.Itoa(http.StatusOK)+" ") {
-		return "", fmt.Errorf("answer %.40q", head)
-	}
-	return strings.TrimSpace(body), nil
 }
 
 // logged waits for a line in the host's log that has all the words.

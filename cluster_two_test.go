@@ -71,7 +71,7 @@ func TestClusterIgnore(t *testing.T) {
 	bob.settled("alice", "bob")
 	bob.runsOn("web", "bob")
 
-	c.mayBoth = true // that is what "ignore" does not protect against
+	c.guard.allow("two_node = \"ignore\" in a partition")
 	alice.cut()
 	alice.runsOn("web", "alice")
 	bob.await("bob goes on", func(s *Status) bool { return s.Caretaker })
@@ -85,11 +85,11 @@ func TestClusterIgnore(t *testing.T) {
 
 func TestClusterLeave(t *testing.T) {
 	c, alice, bob := newPair(t, "manual")
-	stop := c.probe("http://" + clusterVIP)
+	p := c.probe("tcp:" + clusterVIP + ":80")
 	alice.signal(syscall.SIGTERM)
 	alice.wait()
 	bob.runsOn("web", "bob")
-	longest, _ := stop()
+	longest, _ := p.stop()
 	t.Logf("measured: clean stop of the owner's daemon, longest gap %d ms", longest.Milliseconds())
 	s := bob.await("bob decides alone", func(s *Status) bool { return s.Quorum && s.Voters == 1 })
 	if x := s.testNode("alice"); x.State != "left" {

@@ -20,8 +20,17 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// The test program is also the client of the integration tests: see cluster_client_test.go.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"hactl": main})
+	testscript.Main(cleanUpAfter{m}, map[string]func(){"hactl": main, probeCommand: probeMain})
+}
+
+// cleanUpAfter removes what tests share.
+type cleanUpAfter struct{ m *testing.M }
+
+func (c cleanUpAfter) Run() int {
+	defer removeBinary()
+	return c.m.Run()
 }
 
 // The commands as an operator meets them: testdata/script. The verb `daemon SITUATION [UID GID…]` serves a fake daemon
