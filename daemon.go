@@ -406,7 +406,8 @@ func (d *daemon) History(n int) []Event {
 func (d *daemon) Config() (uint64, string, []byte, *Config) {
 	p := d.published.Load()
 	if p.config.Effective == nil {
-		return 0, d.files.hash, d.files.text, d.files.inForce
+		hash, text := d.files.founding()
+		return 0, hash, text, d.files.inForce
 	}
 	text, err := decompress(p.config.Text)
 	if err != nil {
@@ -470,6 +471,8 @@ func (d *daemon) ask(ctx context.Context, progress func(Progress), call func(*no
 			if p.Done {
 				return nil
 			}
+		case <-d.ended:
+			return &hintError{msg: "the daemon has ended before this was done", hint: "hactl status; what was recorded stands"}
 		case <-ctx.Done():
 			return ctx.Err()
 		}

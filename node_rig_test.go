@@ -16,7 +16,7 @@ type rig struct {
 	pending []action
 	runs    map[string]bool // by group and resource
 	fails   map[string]bool // operations that fail, as "stop vip"
-	hangs   bool            // nothing ends
+	hold    bool            // the disk does not answer
 	shut    map[string]bool
 	kept    []ConfigState
 	random  uint64
@@ -70,13 +70,13 @@ func newRig(t *testing.T, c *Config) *rig {
 // settle ends all that is on its way.
 func (r *rig) settle() {
 	for range 1000 {
-		if len(r.writes) > 0 {
+		if len(r.writes) > 0 && !r.hold {
 			w := r.writes[0]
 			r.writes = r.writes[1:]
 			r.n.Saved(r.now, saved{Done: w.Done})
 			continue
 		}
-		if len(r.pending) == 0 || r.hangs {
+		if len(r.pending) == 0 {
 			return
 		}
 		a := r.pending[0]
