@@ -57,7 +57,8 @@ type daemon struct {
 	files  *configFile
 	listed bool // the file at the start has this node
 	events chan any
-	ended  chan struct{} // closed when the loop is over: nobody takes events any more
+	aside  sync.WaitGroup // what the loop does not wait for
+	ended  chan struct{}  // closed when the loop is over: nobody takes events any more
 
 	published atomic.Pointer[published]
 	mu        sync.Mutex
@@ -100,6 +101,7 @@ func runDaemon(ctx context.Context, o daemonOptions) error {
 	}
 	defer d.net.Close()
 	defer d.host.Close()
+	defer d.aside.Wait()
 	return d.serve(ctx)
 }
 
@@ -485,10 +487,13 @@ func (d *daemon) Save(w write)                          { d.store.Save(w) }
 func (d *daemon) Replace(why string, m member, w write) { d.store.Replace(why, m, w) }
 func (d *daemon) Accept(c ConfigState)                  { d.accept(c) }
 
+// KeepJoined waits for no disk: until the note is there, a restarted daemon merely waits for the others once more.
 func (d *daemon) KeepJoined() {
-	if err := d.folder.SaveBoot(bootNote{Boot: d.boot, Joined: true}); err != nil {
-		d.log.Error("cannot remember that this node has joined", "event", "store-failed", "err", err)
-	}
+	d.aside.Go(func() {
+		if err := d.folder.SaveBoot(bootNote{Boot: d.boot, Joined: true}); err != nil {
+			d.log.Error("cannot remember that this node has joined", "event", "store-failed", "err", err)
+		}
+	})
 }
 
 // leaseNote is the file that a restarted daemon reads.

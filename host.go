@@ -155,11 +155,15 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 func (h *host) forget(group string, c ResourceConfig) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	key := thingKey(group, c)
-	if t := h.things[key]; t != nil && t.watch != nil {
-		t.watch()
+	for key, t := range h.things { // also under former configs: a changed timeout of a probe made it another thing
+		if t.group != group || t.name != c.Name {
+			continue
+		}
+		if t.watch != nil {
+			t.watch()
+		}
+		delete(h.things, key)
 	}
-	delete(h.things, key)
 }
 
 // Cancel asks a running action to end early.

@@ -271,6 +271,11 @@ func (n *node) statusProblems(now instant, s *Status) {
 		n.problemGroup(s, &s.Groups[i])
 	}
 	for _, p := range n.peers.all {
+		if p.better != 0 {
+			s.Problems = append(s.Problems, Problem{ID: "incarnation-met", Severity: "error", Since: now.sub(p.better).Seconds(),
+				What: p.name + " was heard in another incarnation of the cluster, to which this one yields", Why: "it went on without this node",
+				Next: "what runs here stops; this node joins it when it has heard it for a while", Command: "hactl status (on " + p.name + ")"})
+		}
 		if p.strange != 0 && now.sub(p.strange) < 2*time.Minute {
 			s.problem("stranger", "error", p.name+" belongs to another cluster with our name and key", "two clusters were founded", "stop one of them and remove its state folder", "")
 		}
