@@ -245,7 +245,7 @@ func (n *node) wake(at instant) {
 // that the others have been silent.
 func (n *node) tickRaft(now instant) {
 	tick := n.config.raftTick()
-	if n.cons == nil {
+	if n.cons == nil || n.beaten() {
 		n.nextTick = now.add(tick)
 		return
 	}

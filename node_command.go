@@ -259,6 +259,7 @@ func (n *node) beginConfirmDead(now instant, w *waiter) (*waiter, error) {
 	if n.hasQuorum() {
 		return w, nil
 	}
+	w.entry.Session = 0 // a new incarnation knows no sessions but its founder's
 	if err := n.force(now, c.By, fmt.Sprintf("%s confirmed dead by %s", c.Node, c.By), w.entry); err != nil {
 		return nil, err
 	}
@@ -320,7 +321,7 @@ func (n *node) beginQuorum(now instant, w *waiter) (*waiter, error) {
 			continue // it will join this incarnation
 		}
 		names = append(names, x.Name)
-		gone = append(gone, Entry{Kind: entryConfirmDead, Node: x.Name, Session: x.Session, By: c.By})
+		gone = append(gone, Entry{Kind: entryConfirmDead, Node: x.Name, By: c.By}) // no session: see beginConfirmDead
 	}
 	if len(gone) == 0 {
 		return nil, &hintError{msg: "every member is heard: a majority should come by itself", hint: "wait, or look into the links: hactl status"}

@@ -445,7 +445,7 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 
 // beaten: another incarnation lives, and this one is about to be set aside.
 func (n *node) beaten() bool {
-	return slices.ContainsFunc(n.peers.all, func(p *peer) bool { return p.better != 0 })
+	return slices.ContainsFunc(n.peers.all, func(p *peer) bool { return p.better != 0 && n.lastRun.sub(p.at) < n.deadtime() })
 }
 
 func (n *node) keepMark(g *GroupState, marks *[]leaseMark) {

@@ -143,8 +143,8 @@ func (n *node) raftFrom(now instant, r received) {
 			return
 		}
 	}
-	if n.cons == nil {
-		return
+	if n.cons == nil || n.beaten() {
+		return // what is about to be set aside elects nobody: it must not become a quorum that the fork then yields to
 	}
 	err := n.cons.Step(from, incarnation, r.Body[16:])
 	switch {
@@ -399,17 +399,16 @@ func hashPrefix(hash string) uint64 {
 
 // begin starts a log of this node alone, from a state that the entries are applied to.
 func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64) {
+	var events []Event
 	for i := range entries {
 		e := &entries[i]
 		e.Clock, e.Wall = max(st.Clock, n.clusterClock(now)), n.opt.Wall()
-		events, refused := Apply(st, index, e)
+		more, refused := Apply(st, index, e)
 		if refused != "" {
 			n.log.Error("cannot begin: "+refused, "event", "begin-refused", "kind", e.Kind)
 			return
 		}
-		for _, ev := range events {
-			n.logEvent(ev)
-		}
+		events = append(events, more...)
 	}
 	w, err := forge(encodeState(st), index, term, n.member)
 	var r *restored
@@ -427,6 +426,9 @@ func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64
 		n.log.Error("cannot store the new incarnation; nothing has changed", "event", "store-failed", "err", err)
 		n.storeErr = err.Error()
 		return
+	}
+	for _, ev := range events {
+		n.logEvent(ev)
 	}
 	n.joined, n.joining = false, false
 	n.cons.Campaign()

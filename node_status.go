@@ -101,7 +101,7 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 	case m.Member == 0 && !x.Heard && m.Boot == "":
 	case m.Member == 0 && !x.Heard:
 		x.State = "lost"
-	case m.Left && !x.Heard:
+	case m.Left:
 		x.State = "left"
 	case m.Lost != nil:
 		x.State, x.Since = "lost", (clock - m.Lost.Clock).Seconds()
@@ -110,7 +110,7 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 		if d := n.peers.silence(now, x.Name); d < 1<<61 {
 			x.Since = d.Seconds()
 		}
-	case !m.Joined || m.Left:
+	case !m.Joined:
 		x.State = "joining"
 	case m.Standby != nil:
 		x.State, x.Since = "standby", (clock - m.Standby.Clock).Seconds()
