@@ -63,7 +63,7 @@ type daemon struct {
 	published atomic.Pointer[published]
 	mu        sync.Mutex
 	changed   chan struct{} // closed and made anew with each published document
-	details   map[string]map[string]string
+	details   map[string]groupDetails
 	leaseFile string
 }
 
@@ -378,7 +378,7 @@ func (d *daemon) publish(now instant) {
 // askDetails asks the resources for what they have to show, away from the loop.
 func (d *daemon) askDetails(ctx context.Context) {
 	for pause(ctx, detailsEvery) {
-		all := map[string]map[string]string{}
+		all := map[string]groupDetails{}
 		for _, g := range d.published.Load().status.Groups {
 			ask, cancel := context.WithTimeout(ctx, detailsEvery)
 			all[g.Name] = d.host.Status(ask, g.Name)
