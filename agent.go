@@ -134,7 +134,7 @@ func (a *agent) obey(now instant, o order) instant {
 		g.config = o.config
 	}
 	switch o.want {
-	case wantLook:
+	case wantLook, wantFreeze: // what is not known can be looked at without touching it
 		g.look(now)
 	case wantStop:
 		g.stop(now)
@@ -534,6 +534,29 @@ func (g *groupAgent) fail(r *resourceAgent, d actionDone) {
 	r.op = d.Op
 	g.a.outcomes = append(g.a.outcomes, outcome{kind: entryFailure, group: g.name, epoch: g.order.epoch, resource: r.config.Name,
 		op: d.Op, reason: d.Err, tail: d.Tail, serial: g.a.serial})
+}
+
+// renumber begins to count failures from 1, as the state does from a join on; what is not told yet keeps its order.
+func (a *agent) renumber(untold []outcome) {
+	a.serial = 0
+	for i := range untold {
+		if untold[i].kind == entryFailure {
+			a.serial++
+			untold[i].serial = a.serial
+		}
+	}
+	for _, g := range a.groups {
+		for _, r := range g.res {
+			r.failed = nil
+		}
+	}
+}
+
+// forgetEpochs: another incarnation counts its epochs on its own, and what was told of an equal number was another one.
+func (a *agent) forgetEpochs() {
+	for _, g := range a.groups {
+		g.started, g.stopped = 0, 0
+	}
 }
 
 // notice takes what a watcher saw: look now instead of later.

@@ -138,6 +138,15 @@ func TestAgentAdoptsWhatRuns(t *testing.T) {
 	b.said("started epoch 1")
 }
 
+func TestAgentLooksAlsoWhenFrozen(t *testing.T) {
+	b := newBench(t, ResourceConfig{Type: "vip"})
+	b.order.want = wantFreeze // mine, but this session has not joined yet
+	b.do("monitor vip", conditionStopped)
+	if !b.a.looked() {
+		t.Error("it has not looked, so the node can never join")
+	}
+}
+
 func TestAgentStopsNothingThatIsStopped(t *testing.T) {
 	b := newBench(t, ResourceConfig{Type: "exec"})
 	b.order.want, b.order.epoch = wantStop, 0

@@ -252,10 +252,11 @@ func (f *configFile) beforeFounding(ctx context.Context, text []byte, hash strin
 		c := ConfigState{Hash: hash, Text: compress(text), Effective: cfg}
 		f.complain(ctx, hash, nil)
 		f.d.post(ctx, func(n *node, now instant) {
-			if n.state == nil {
-				if err := f.d.net.Reconfigure(cfg); err != nil {
-					f.log.Error("the links of the new config cannot be used", "event", "links-failed", "err", err)
-				}
+			if n.state != nil {
+				return // there is a cluster: the edit is looked at again when this node has joined it
+			}
+			if err := f.d.net.Reconfigure(cfg); err != nil {
+				f.log.Error("the links of the new config cannot be used", "event", "links-failed", "err", err)
 			}
 			n.Edit(now, c, 0, f.d.name, func(Progress) {})
 		})

@@ -55,6 +55,7 @@ type daemon struct {
 	host   *host
 	node   *node
 	files  *configFile
+	listed bool // the file at the start has this node
 	events chan any
 	ended  chan struct{} // closed when the loop is over: nobody takes events any more
 
@@ -138,6 +139,16 @@ func (d *daemon) open(ctx context.Context) (*restored, member, error) {
 		d.store.Close()
 		return nil, member{}, &hintError{msg: report, hint: "mend " + d.o.Config, code: exitError}
 	}
+	if inForce.node(d.name) == nil {
+		// The cluster has removed this node. It comes back when its file says that it belongs to it again; see node.rejoin.
+		if cfg == nil || cfg.node(d.name) == nil {
+			d.store.Close()
+			return nil, member{}, &hintError{msg: d.name + " is no longer in the config of the cluster",
+				hint: "systemctl disable --now ha; or put it into the config on another node, copy that file to " + d.o.Config + " and start it again", code: exitError}
+		}
+		inForce = cfg
+	}
+	d.listed = cfg != nil && cfg.node(d.name) != nil
 	d.files = newConfigFile(d, text, cfg, report)
 	d.files.inForce = inForce
 	d.level.Set(logLevel(inForce.Cluster.LogLevel))
@@ -193,7 +204,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 	d.node, err = newNode(boottime(), nodeOptions{
 		Name: d.name, Session: d.net.Session(), Boot: d.boot, Bootstrap: d.o.Bootstrap, Member: m.ID, Born: boottime(),
 		Wall: func() int64 { return time.Now().UnixNano() }, Random: random, Log: d.log,
-		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Restored: restored,
+		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Listed: d.listed, Restored: restored,
 		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker,
 	}, d.net, d.host, d)
 	return err

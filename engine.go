@@ -132,7 +132,7 @@ func (a *applying) found() {
 		if n.Voter {
 			n.Member = a.e.Member
 		} else {
-			n.Member, n.Joined = 0, false // its old id voted in the parent; it comes back under a new one
+			n.Member, n.Joined, n.Session = 0, false, 0 // its old id voted in the parent; it comes back under a new one
 		}
 	}
 	for i := range a.s.Groups {
@@ -288,14 +288,14 @@ func (a *applying) member() {
 	a.s.ConfIndex = a.s.Index
 	if a.e.Member == 0 {
 		a.event(eventMember, n.Name, "", "%s is no longer a member: %s", n.Name, a.e.Why)
-		n.Member, n.Voter, n.Joined = 0, false, false
+		n.Member, n.Voter, n.Joined, n.Session = 0, false, false, 0
 		if a.s.Config.Effective == nil || a.s.Config.Effective.node(n.Name) == nil {
 			a.s.Nodes = slices.DeleteFunc(a.s.Nodes, func(x NodeState) bool { return x.Name == a.e.Node })
 		}
 		return
 	}
 	if n.Member != a.e.Member {
-		n.Joined = false
+		n.Joined, n.Session = false, 0 // the same process may come back under a new id: it joins anew
 	}
 	n.Member, n.Voter = a.e.Member, a.e.Voter
 	role := "learner"
@@ -435,6 +435,11 @@ func (a *applying) started() {
 	g := a.fromOwner()
 	if g == nil {
 		return
+	}
+	obeys := g.Unleased
+	g.Unleased = false
+	if g.Phase == phaseStarted && obeys {
+		return // its owner has seen the end of maintenance and lives by its lease again
 	}
 	if g.Phase != phasePlaced {
 		a.refuse("%s is %s", g.Name, g.Phase)
@@ -635,6 +640,10 @@ func (a *applying) maintenance() {
 		a.event(eventMaintenance, "", "", "maintenance on, by %s: nothing is started, stopped or moved", a.e.By)
 	case !a.e.On && a.s.Maintenance != nil:
 		a.s.Maintenance = nil
+		for i := range a.s.Groups {
+			// An owner that is out of reach by now still believes in maintenance and lets no lease end anything.
+			a.s.Groups[i].Unleased = a.s.Groups[i].Unleased || a.s.Groups[i].Owner != ""
+		}
 		a.event(eventMaintained, "", "", "maintenance off, by %s", a.e.By)
 	default:
 		a.refuse("no change")
@@ -651,6 +660,7 @@ func (a *applying) cleanup() {
 	if g.Phase == phaseBlocked && (a.e.Node == "" || a.e.Node == g.Owner) {
 		a.bar(g)
 		a.setPhase(g, phaseRevoked)
+		g.Unleased = true // who is blocked ends with no lease: if it is out of reach now, it does not know of the cleanup
 		g.Why = "cleaned up by " + a.e.By + ": its stop is tried again"
 	}
 	a.event(eventCleaned, a.e.Node, g.Name, "failures of %s forgotten by %s", g.Name, a.e.By)

@@ -26,6 +26,7 @@ type nodeOptions struct {
 	Config    *Config     // of the file; used until the cluster's own is known
 	FileHash  string      // of that file's text
 	FileText  []byte      // gzip
+	Listed    bool        // that file has this node
 	Restored  *restored   // what the state folder held
 	Joined    bool        // this node has joined since its kernel booted
 	Lease     []leaseMark // what the last process was granted, if in this boot
@@ -62,6 +63,7 @@ type node struct {
 	// the log
 	member     uint64
 	replayed   uint64     // entries up to here were applied before this process: no news
+	returning  bool       // not looked yet whether the cluster had removed this node before this process
 	cons       *consensus // nil: blank and nobody has spoken to us yet
 	life       uint32
 	state      *State // nil: blank
@@ -84,7 +86,6 @@ type node struct {
 	waits       []*waiting
 	holds       []hold // of revokes stored here, told again with each beat until settled
 	nextBeat    instant
-	suspended   []string // groups whose addresses are shut
 	lapsed      []lapse
 	caretaker   bool
 	marks       []leaseMark // what was granted in this boot, by this process or the one before
@@ -98,8 +99,9 @@ type node struct {
 	agent     agent
 	outcomes  []outcome
 	proposals []proposal
-	joined    bool // this session's join is applied
-	joining   bool // and has been proposed
+	accepted  uint64 // config generation that the shell was told
+	joined    bool   // this session's join is applied
+	joining   bool   // and has been proposed
 	leaving   bool
 	left      bool
 	verdicts  []Verdict
@@ -115,9 +117,11 @@ type node struct {
 	problems []Problem // from the shell: config file, clocks, keys
 }
 
+// lapse is a group that this node owns and has no lease for.
 type lapse struct {
 	group string
 	since instant
+	told  bool // it had one before, and the log says that it is over
 }
 
 type noLeaseSince struct {
@@ -210,6 +214,7 @@ func (n *node) advance(now instant) {
 			break
 		}
 	}
+	n.rejoin(now)
 	n.found(now)
 	n.beat(now)
 	n.judgeQuorum(now)
@@ -240,7 +245,7 @@ func (n *node) wake(at instant) {
 // that the others have been silent.
 func (n *node) tickRaft(now instant) {
 	tick := n.config.raftTick()
-	if n.cons == nil {
+	if n.cons == nil || n.beaten() {
 		n.nextTick = now.add(tick)
 		return
 	}

@@ -259,6 +259,7 @@ func (n *node) beginConfirmDead(now instant, w *waiter) (*waiter, error) {
 	if n.hasQuorum() {
 		return w, nil
 	}
+	w.entry.Session = 0 // a new incarnation knows no sessions but its founder's
 	if err := n.force(now, c.By, fmt.Sprintf("%s confirmed dead by %s", c.Node, c.By), w.entry); err != nil {
 		return nil, err
 	}
@@ -269,10 +270,10 @@ func (n *node) beginConfirmDead(now instant, w *waiter) (*waiter, error) {
 // stillHeard names the links on which anything of a node came lately, confirmed or not.
 func (n *node) stillHeard(now instant, node string) string {
 	p := n.peers.get(node)
-	if on := p.on(now, 3*n.deadtime()); len(on) > 0 {
+	if on := p.on(now, 2*n.deadtime()); len(on) > 0 {
 		return strings.Join(on, ", ")
 	}
-	if p.unsure != 0 && now.sub(p.unsure) < 3*n.deadtime() {
+	if p.unsure != 0 && now.sub(p.unsure) < 2*n.deadtime() {
 		return "a link"
 	}
 	if n.cons != nil && n.peers.age(now, node, n.names(n.cons.Status().Members.Voters), n.deadtime()) < n.deadtime() {
@@ -320,7 +321,7 @@ func (n *node) beginQuorum(now instant, w *waiter) (*waiter, error) {
 			continue // it will join this incarnation
 		}
 		names = append(names, x.Name)
-		gone = append(gone, Entry{Kind: entryConfirmDead, Node: x.Name, Session: x.Session, By: c.By})
+		gone = append(gone, Entry{Kind: entryConfirmDead, Node: x.Name, By: c.By}) // no session: see beginConfirmDead
 	}
 	if len(gone) == 0 {
 		return nil, &hintError{msg: "every member is heard: a majority should come by itself", hint: "wait, or look into the links: hactl status"}
@@ -413,7 +414,7 @@ func (n *node) checkWaiter(now instant, w *waiter) (text string, done bool, err 
 func (n *node) noMajority() error {
 	var silent []string
 	for _, c := range n.config.Nodes {
-		if c.Name != n.name && n.stillHeard(n.lastRun, c.Name) == "" {
+		if c.Name != n.name && n.peers.silence(n.lastRun, c.Name) >= n.deadtime() {
 			silent = append(silent, c.Name)
 		}
 	}

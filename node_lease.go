@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Received is the event that a message came.
@@ -47,13 +48,14 @@ func (n *node) heartbeatFrom(now instant, p *peer, r received) {
 	n.answer(now, p)
 }
 
-// answer grants an owner what it asks for, if this node is a voter that knows no less of the members than it should.
+// answer grants an owner what it asks for, if this node is a member that knows no less of the members than it should. A
+// learner's word counts only once it votes; it is given before, so that the promotion costs the owner no lease.
 func (n *node) answer(now instant, p *peer) {
 	h := &p.beat
 	if h.Lease <= 0 || n.cons == nil || n.state == nil || h.Incarnation != n.incarnation() || p.better != 0 {
 		return
 	}
-	if !n.cons.Status().Voter || h.Applied < n.confStored || h.Lease > n.longestLease() || n.state.nameOf(h.Member) != p.name {
+	if st := n.cons.Status(); !st.Voter && !st.Learner || h.Applied < n.confStored || h.Lease > n.longestLease() || n.state.nameOf(h.Member) != p.name {
 		return
 	}
 	a := ack{Seq: h.Seq, Member: n.member, Incarnation: n.incarnation(), Lease: h.Lease, Generation: n.state.Config.Generation,
@@ -266,6 +268,18 @@ func (n *node) judgeQuorum(now instant) {
 	}
 }
 
+// cutOff tells whether there is no leader to say goodbye to, and not only because one is being elected.
+func (n *node) cutOff(now instant) bool {
+	if n.hasQuorum() {
+		return false
+	}
+	over := max(n.quorumSince, n.ledger.born).add(2 * n.deadtime())
+	if now < over {
+		n.wake(over)
+	}
+	return now >= over
+}
+
 // mark is what this node was granted for an epoch in this boot, or nil.
 func (n *node) mark(g *GroupState) *leaseMark {
 	for i := range n.marks {
@@ -382,13 +396,16 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 	switch {
 	case n.state.Maintenance != nil && !n.beaten():
 		o.want = wantFreeze
+		if mine && g.Phase != phaseRevoked && g.Phase != phaseFree {
+			n.reopen(g.Name) // nobody takes it over now
+		}
 		n.keepMark(g, marks)
 		return
 	case mine && g.Phase == phaseBlocked:
 		o.want = wantFreeze
 		n.keepMark(g, marks)
 		return
-	case !mine || g.Phase == phaseRevoked || g.Phase == phaseFree || n.left || n.leaving && !n.hasQuorum():
+	case !mine || g.Phase == phaseRevoked || g.Phase == phaseFree || n.left || n.leaving && n.cutOff(now):
 		n.open(g.Name)
 		o.want = wantStop
 		if !mine || g.Phase != phaseRevoked {
@@ -428,7 +445,7 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 
 // beaten: another incarnation lives, and this one is about to be set aside.
 func (n *node) beaten() bool {
-	return slices.ContainsFunc(n.peers.all, func(p *peer) bool { return p.better != 0 })
+	return slices.ContainsFunc(n.peers.all, func(p *peer) bool { return p.better != 0 && n.lastRun.sub(p.at) < n.deadtime() })
 }
 
 func (n *node) keepMark(g *GroupState, marks *[]leaseMark) {
@@ -455,11 +472,11 @@ func (n *node) caretakes(g *GroupState, old *leaseMark) bool {
 func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
 	i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == g.Name })
 	if i < 0 {
-		n.lapsed = append(n.lapsed, lapse{g.Name, now})
+		n.lapsed = append(n.lapsed, lapse{group: g.Name, since: now})
 		i = len(n.lapsed) - 1
 		n.act.Suspend(g.Name)
 		n.version++
-		if n.mark(g) != nil {
+		if n.lapsed[i].told = n.mark(g) != nil; n.lapsed[i].told {
 			n.log.Warn(fmt.Sprintf("the lease of %s is over: its addresses are shut", g.Name), "event", "lease-over", "group", g.Name, "epoch", g.Epoch)
 		}
 	}
@@ -483,9 +500,13 @@ func stateful(c *GroupConfig) bool {
 // reopen lets traffic in again after a lapse.
 func (n *node) reopen(group string) {
 	if i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == group }); i >= 0 {
+		told := n.lapsed[i].told
 		n.lapsed = slices.Delete(n.lapsed, i, i+1)
 		n.act.Resume(group)
 		n.version++
+		if !told {
+			return // it had none before: nothing is back
+		}
 		n.log.Info(fmt.Sprintf("%s has its lease again", group), "event", "lease-back", "group", group)
 	}
 }
@@ -528,14 +549,16 @@ func (n *node) Gone(now instant) (gone bool, why string) {
 	case n.state == nil:
 		return len(running) == 0, "blank"
 	case n.state.Maintenance != nil:
-		return n.left || !n.hasQuorum(), "maintenance: everything is left running"
-	case len(running) > 0:
-		return false, fmt.Sprintf("waiting for %v to stop", running)
+		return n.left || n.cutOff(now), "maintenance: everything is left running"
+	case !n.left && len(running) > 0:
+		return false, "waiting for " + strings.Join(running, ", ") + " to stop"
 	case !n.left:
-		return !n.hasQuorum() && len(running) == 0, "goodbye is not committed"
+		return n.cutOff(now), "the goodbye is not recorded yet"
 	}
+	// What still runs is named in the goodbye: a stop failed, and waiting does not mend it. Who owns it stays a voter.
+	owns := slices.ContainsFunc(n.state.Groups, func(g GroupState) bool { return g.Owner == n.name && g.Proof == "" })
 	st := n.cons.Status()
-	if len(st.Members.Voters) == 2 && st.Voter && n.hasQuorum() {
+	if len(st.Members.Voters) == 2 && st.Voter && n.hasQuorum() && !owns {
 		return false, "waiting for the other to decide alone"
 	}
 	return true, ""

@@ -98,8 +98,10 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 	x.Leader = m.Member != 0 && n.cons.Status().Leader == m.Member
 	clock := n.clusterClock(now)
 	switch {
+	case m.Member == 0 && !x.Heard && m.Boot == "":
 	case m.Member == 0 && !x.Heard:
-	case m.Left && !x.Heard:
+		x.State = "lost"
+	case m.Left:
 		x.State = "left"
 	case m.Lost != nil:
 		x.State, x.Since = "lost", (clock - m.Lost.Clock).Seconds()
@@ -108,7 +110,7 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 		if d := n.peers.silence(now, x.Name); d < 1<<61 {
 			x.Since = d.Seconds()
 		}
-	case !m.Joined || m.Left:
+	case !m.Joined:
 		x.State = "joining"
 	case m.Standby != nil:
 		x.State, x.Since = "standby", (clock - m.Standby.Clock).Seconds()
@@ -179,6 +181,12 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 				x.PinLeft = max(0, g.Pin.Until-clock).Seconds()
 			}
 		}
+		if !s.Quorum && x.State == "waiting" && n.config.twoVoters() && g.Owner != n.name {
+			x.Why = fmt.Sprintf("%s owns it and is silent; two_node = %q: this node takes over only when %s is confirmed dead", g.Owner, n.config.Cluster.TwoNode, g.Owner)
+			if n.config.Cluster.TwoNode == "ignore" {
+				x.Why = fmt.Sprintf("%s owns it and is silent; this node has not met it since its boot, so it does not take over by itself", g.Owner)
+			}
+		}
 		n.statusResources(g, &x, out)
 		s.Groups = append(s.Groups, x)
 	}
@@ -215,7 +223,8 @@ func (n *node) statusResources(g *GroupState, x *GroupStatus, out surroundings) 
 	for _, rc := range c.Resources {
 		r := ResourceStatus{Name: rc.Name, Type: rc.Type, Detail: out.details[g.Name][rc.Name]}
 		if a != nil {
-			if ra := a.resource(rc.Name); ra != nil {
+			// What is stopped here is no news where another node owns the group.
+			if ra := a.resource(rc.Name); ra != nil && (g.Owner == n.name || ra.cond != conditionStopped) {
 				r.State = ra.word()
 				if ra.detail != "" {
 					r.Detail = ra.detail
@@ -245,6 +254,9 @@ func (r *resourceAgent) word() string {
 func (n *node) statusProblems(now instant, s *Status) {
 	if !s.Quorum {
 		n.problemQuorum(s)
+	}
+	if n.config.node(n.name) == nil {
+		s.problem("not-in-config", "error", n.name+" is no longer in the config of the cluster", "", "it runs nothing; end it here, or put it into the config on another node, copy that file here and restart it", "systemctl disable --now ha")
 	}
 	if n.storeErr != "" {
 		s.problem("store-failed", "error", "the state of this node cannot be stored: "+n.storeErr, "", "it does nothing that depends on it, and asks for no lease", "df -h; dmesg")
@@ -312,7 +324,11 @@ func (n *node) problemGroup(s *Status, g *GroupStatus) {
 	case g.State == "stopped":
 		s.problem("group-stopped", "error", g.Name+" runs nowhere: "+g.Why, "", "", "hactl why "+g.Name)
 	case g.State == "waiting" || g.Rule == "G6":
-		s.problem("group-waiting", "error", g.Name+" waits: "+g.Why, "", "", "hactl why "+g.Name)
+		command := "hactl why " + g.Name
+		if !s.Quorum && n.config.twoVoters() && g.Owner != "" && g.Owner != n.name {
+			command = "hactl confirm-dead " + g.Owner
+		}
+		s.problem("group-waiting", "error", g.Name+" waits: "+g.Why, "", "", command)
 	case g.Rule == "G11":
 		s.problem("group-failing", "error", g.Name+": "+g.Why, "", "", "hactl cleanup "+g.Name)
 	}

@@ -21,6 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const lockRetry = 25 * time.Millisecond
+
 const (
 	raftName    = "raft"
 	raftNewName = "raft.new" // a folder being made, or after the exchange the old one
@@ -367,7 +369,7 @@ func prepareDir(dir string) (lock *os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := takeLock(int(lock.Fd())); err != nil {
 		_ = lock.Close() // nothing was written through it
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errors.New("another daemon uses it: stop that one first")
@@ -375,6 +377,17 @@ func prepareDir(dir string) (lock *os.File, err error) {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	return lock, nil
+}
+
+// takeLock waits a moment: a daemon that was killed and is started again at once may meet its own last breath.
+func takeLock(fd int) (err error) {
+	for range 40 {
+		if err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		time.Sleep(lockRetry)
+	}
+	return err
 }
 
 // retryDelay grows from the first to the longest wait.

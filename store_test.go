@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -737,6 +739,9 @@ func TestStoreReplaceGivesUpFailing(t *testing.T) {
 }
 
 func TestStoreFullDisk(t *testing.T) {
+	if !inOwnMounts(t) {
+		return
+	}
 	dir := mountSmall(t, "size=64k")
 	b := openBench(t, filepath.Join(dir, "ha"))
 	b.save(write{Sync: true, HardState: testHard(1, 7, 0), Entries: testEntries(t, 1, 1, 3)})
@@ -768,6 +773,9 @@ func TestStoreFullDisk(t *testing.T) {
 }
 
 func TestStoreReadOnly(t *testing.T) {
+	if !inOwnMounts(t) {
+		return
+	}
 	dir := mountSmall(t, "size=256k")
 	state := filepath.Join(dir, "ha")
 	b := openBench(t, state)
@@ -806,11 +814,37 @@ func TestStoreReadOnly(t *testing.T) {
 	remount(0)
 }
 
-// mountSmall gives a small file system of the test's own. The path is not in anybody's way, and it is gone at the end.
-func mountSmall(t *testing.T, options string) string {
+// inOwnMounts runs the calling test once more in a process with a mount namespace of its own, so that what it mounts is
+// seen by nobody else and ends with it. It returns true in that process, false in the first one when that has passed.
+func inOwnMounts(t *testing.T) bool {
+	t.Helper()
+	const inside = "HACTL_TEST_OWN_MOUNTS"
+	if os.Getenv(inside) == t.Name() {
+		return true
+	}
 	if os.Getuid() != 0 {
 		t.Skip("needs root to mount a small file system")
 	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), inside+"="+t.Name())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	switch {
+	case errors.Is(err, unix.EPERM):
+		t.Skip("cannot make a mount namespace here")
+	case err != nil:
+		t.Fatalf("in its own mount namespace: %v\n%s", err, out)
+	case bytes.Contains(out, []byte("--- SKIP")):
+		t.Skipf("in its own mount namespace: %s", out)
+	case !bytes.Contains(out, []byte("--- PASS: "+t.Name())):
+		t.Fatalf("it did not run in its own mount namespace:\n%s", out)
+	}
+	return false
+}
+
+// mountSmall gives a small file system.
+func mountSmall(t *testing.T, options string) string {
+	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
 		t.Skipf("cannot mount a tmpfs here: %v", err)

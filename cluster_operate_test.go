@@ -1,0 +1,178 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// What an operator does.
+
+func TestClusterMove(t *testing.T) {
+	c := newCluster(t, vipGroup, "alice", "bob", "carol")
+	c.witness = "carol"
+	c.up()
+	alice, bob := c.host("alice"), c.host("bob")
+	alice.runsOn("web", "alice")
+	alice.settled("alice", "bob", "carol")
+	stop := c.probe("http://" + clusterVIP)
+	out := alice.mustHactl("move", "web", "bob")
+	longest, _ := stop()
+	t.Logf("measured: planned move of an address alone, longest gap %d ms", longest.Milliseconds())
+	if !strings.Contains(out, "web runs on bob") {
+		t.Errorf("move said %q", out)
+	}
+	if g := bob.runsOn("web", "bob"); g.Pin == nil || g.Pin.Node != "bob" {
+		t.Errorf("the pin is %+v", g.Pin)
+	}
+	// A pin is never a ban: when its node dies the group fails over, and goes back when it can.
+	bob.powerOff()
+	alice.runsOn("web", "alice")
+	bob.powerOn()
+	alice.runsOn("web", "bob")
+	alice.mustHactl("unmove", "web")
+	if g := alice.runsOn("web", "bob"); g.Pin != nil {
+		t.Errorf("unmove left the pin %+v", g.Pin)
+	}
+	alice.mustHactl("move", "web", "alice", "--for", "2s")
+	alice.runsOn("web", "alice")
+	alice.await("the pin lifts itself", func(s *Status) bool { return s.testGroup("web").Pin == nil })
+	if g := alice.runsOn("web", "alice"); g.Pin != nil {
+		t.Error("it moved when the pin went")
+	}
+	if _, errs, code := alice.hactl("move", "web", "bop"); code != exitUsage || !strings.Contains(errs, `did you mean "bob"?`) {
+		t.Errorf("a slip: exit %d, %s", code, errs)
+	}
+}
+
+func TestClusterStandbyAndMaintenance(t *testing.T) {
+	c := newCluster(t, webGroup, "alice", "bob", "carol")
+	c.witness = "carol"
+	c.up()
+	alice, bob := c.host("alice"), c.host("bob")
+	alice.runsOn("web", "alice")
+	alice.settled("alice", "bob", "carol")
+	bob.mustHactl("standby", "alice")
+	bob.runsOn("web", "bob")
+	if _, errs, code := bob.hactl("move", "web", "alice"); code == 0 || !strings.Contains(errs, "standby") {
+		t.Errorf("a move to a node in standby: exit %d, %s", code, errs)
+	}
+	bob.mustHactl("online", "alice")
+	bob.runsOn("web", "bob")
+
+	bob.mustHactl("maintenance", "on")
+	pid := apachePID(t, bob)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	bob.await("httpd is down and left alone", func(s *Status) bool {
+		for _, r := range s.testGroup("web").Resources {
+			if r.Name == "httpd" && r.State != "running" {
+				return true
+			}
+		}
+		return false
+	})
+	if bob.hasLogged("resource-failed") {
+		t.Error("a failure was counted in maintenance")
+	}
+	bob.mustHactl("maintenance", "off")
+	c.await("httpd is started again", func() bool { p := apachePID(t, bob); return p != 0 && p != pid })
+	bob.runsOn("web", "bob")
+}
+
+func (h *clusterHost) edit(old, new string) {
+	h.c.t.Helper()
+	path := filepath.Join(h.dir, "ha.toml")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		h.c.t.Fatal(err)
+	}
+	if !strings.Contains(string(b), old) {
+		h.c.t.Fatalf("the config of %s has no %q", h.name, old)
+	}
+	h.write("ha.toml", strings.Replace(string(b), old, new, 1))
+}
+
+func (h *clusterHost) file(name string) string {
+	b, _ := os.ReadFile(filepath.Join(h.dir, name)) // what is not there has no text
+	return string(b)
+}
+
+func TestClusterEdits(t *testing.T) {
+	c := newCluster(t, vipGroup, "alice", "bob", "carol")
+	c.witness = "carol"
+	c.up()
+	alice, bob, carol := c.host("alice"), c.host("bob"), c.host("carol")
+	alice.runsOn("web", "alice")
+	alice.settled("alice", "bob", "carol")
+
+	// A good edit, on the node that does not own the group.
+	bob.edit(clusterVIP, "10.77.0.110")
+	c.await("the address changes", func() bool { return alice.holds("10.77.0.110") && !alice.holds(clusterVIP) })
+	for _, h := range c.hosts {
+		c.await(h.name+" has the text", func() bool { return strings.Contains(h.file("ha.toml"), "10.77.0.110") })
+	}
+	// A bad one changes nothing and is shown until it is mended.
+	carol.edit("[heartbeat]", "[heartbeet]")
+	carol.await("the error is shown", func(s *Status) bool {
+		p := s.testProblem("config-bad")
+		return p != nil && strings.Contains(p.What, "heartbeet")
+	})
+	if !strings.Contains(alice.file("ha.toml"), "[heartbeat]") {
+		t.Error("the bad edit reached alice")
+	}
+	carol.edit("[heartbeet]", "[heartbeat]")
+	carol.await("the error is gone", func(s *Status) bool { return s.testProblem("config-bad") == nil && s.Generation == 2 })
+	// On both at once: one wins, the other is kept beside and named.
+	done := make(chan struct{})
+	go func() { alice.edit("10.77.0.110", "10.77.0.111"); close(done) }()
+	bob.edit("10.77.0.110", "10.77.0.112")
+	<-done
+	carol.await("generation 3", func(s *Status) bool { return s.Generation == 3 })
+	loser := alice
+	if strings.Contains(carol.file("ha.toml"), "10.77.0.111") {
+		loser = bob
+	}
+	loser.await("the stale edit is named", func(s *Status) bool { return s.testProblem("config-stale") != nil })
+	beside, err := filepath.Glob(filepath.Join(loser.dir, "ha.toml.edit-*"))
+	if err != nil || len(beside) != 1 {
+		t.Fatalf("beside the file: %v %v", beside, err)
+	}
+	if kept, _ := os.ReadFile(beside[0]); string(kept) != loser.file("ha.toml") {
+		t.Error("what is kept is not the edit")
+	}
+	if s := loser.status(); s.Generation != 3 {
+		t.Errorf("the loser is at generation %d", s.Generation)
+	}
+	loser.write("ha.toml", carol.file("ha.toml"))
+	loser.await("all is well", func(s *Status) bool { return s.testProblem("config-stale") == nil })
+}
+
+func TestClusterKeyRoll(t *testing.T) {
+	c := newCluster(t, vipGroup, "alice", "bob", "carol")
+	c.witness = "carol"
+	c.up()
+	alice := c.host("alice")
+	alice.runsOn("web", "alice")
+	alice.settled("alice", "bob", "carol")
+	// All share one file here, so that a copy reaches them at the same moment; heartbeat_test.go rolls in other orders.
+	before := alice.status().testNode("bob").Key
+	alice.mustHactl("keygen", "--add", c.key)
+	alice.await("bob seals with both", func(s *Status) bool { return len(strings.Fields(s.testNode("bob").Key)) == 2 })
+	alice.mustHactl("keygen", "--drop", c.key)
+	alice.await("bob seals with the new one", func(s *Status) bool {
+		k := s.testNode("bob").Key
+		return k != "" && k != before && len(strings.Fields(k)) == 1
+	})
+	if g := alice.runsOn("web", "alice"); g.Epoch != 1 {
+		t.Errorf("epoch %d: the roll cost a failover", g.Epoch)
+	}
+	for _, h := range c.hosts {
+		if h.hasLogged("node-lost") || h.hasLogged("lease-over") {
+			t.Errorf("%s lost sight of another", h.name)
+		}
+	}
+}
