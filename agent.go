@@ -524,6 +524,9 @@ func (g *groupAgent) monitorDone(now instant, r *resourceAgent, d actionDone) {
 	if d.Err == "" {
 		d.Err = "it is " + d.Condition.String()
 	}
+	if r.config.OnFail == "ignore" && r.detail == d.Err {
+		return // told already: a lasting failure must not fill the history
+	}
 	r.detail = d.Err
 	if d.Hopeless {
 		r.unfit = d.Err

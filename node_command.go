@@ -79,6 +79,9 @@ func (n *node) prepare(now instant, c Command, say func(Progress)) (*waiter, err
 func (n *node) beginMove(now instant, w *waiter) error {
 	c := w.command
 	g := n.state.group(c.Group)
+	if !slices.Contains(n.config.fullNodes(), c.Node) {
+		return &hintError{msg: fmt.Sprintf("%q is no node that runs groups", c.Node), hint: "one of: " + strings.Join(n.config.fullNodes(), ", "), code: exitUsage}
+	}
 	w.entry.Kind = entryPin
 	if c.For > 0 {
 		w.entry.Until = n.clusterClock(now) + c.For.D()

@@ -89,7 +89,7 @@ func (n *node) lead(now instant) {
 	}
 	v := n.view(now)
 	d := Decide(n.state, v)
-	n.verdicts = d.Verdicts
+	n.verdicts, n.ruled = d.Verdicts, d.Cluster
 	n.decideAt = now.add(n.config.Heartbeat.Interval.D())
 	if d.Wake > now {
 		n.decideAt = min(n.decideAt, d.Wake)
