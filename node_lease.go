@@ -376,7 +376,7 @@ func (n *node) orders(now instant, marks *[]leaseMark) []order {
 // blankOrder is for a node without a state: it keeps what its predecessor was granted until that ends, and runs nothing
 // else.
 func (n *node) blankOrder(now instant, c *GroupConfig, marks *[]leaseMark) order {
-	o := order{config: c, want: wantStop}
+	o := order{config: c, want: wantStop, alone: true}
 	if n.yielded != "" {
 		return o
 	}
