@@ -64,11 +64,26 @@ func (r *ruling) judge(name string) (may bool, why string) {
 		}
 	}
 	for _, other := range r.apart() {
-		if r.ownerOf(other) == name {
+		if r.ownerOf(other) == name && r.before(other) {
 			return false, fmt.Sprintf("it runs apart from %s, which is on %s", other, name)
 		}
 	}
+	if other := r.inTheWay(name); other != "" {
+		return true, fmt.Sprintf("%s; %s, which comes later in the file, gives way", r.praise(name), other)
+	}
 	return true, r.praise(name)
+}
+
+// inTheWay is a group on the node that must stop first if this one is to go there, "" if there is none: of groups that
+// run apart the one that comes first in the file has its way.
+func (r *ruling) inTheWay(node string) string {
+	for _, other := range r.apart() {
+		g := r.s.group(other)
+		if r.ownerOf(other) == node && !r.before(other) && g != nil && (g.Phase != phaseRevoked || g.Proof == "") {
+			return other
+		}
+	}
+	return ""
 }
 
 func where(owner string) string {
@@ -93,13 +108,20 @@ func (r *ruling) praise(name string) string {
 	return fmt.Sprintf("%s runs %d other groups", name, r.load(name))
 }
 
-// rank orders those that may: the pin, the preferred in their order, the present owner, the fewest groups, file order.
-// Smaller is better.
+// rank orders those that may: the pin, then those where no group has to give way, then the preferred in their order, the
+// present owner, the fewest groups, file order. Smaller is better.
 func (r *ruling) rank(name string) int {
 	const step = 1000 // above any number of groups or nodes
 	if r.g.Pin != nil && r.g.Pin.Node == name {
 		return -step
 	}
+	if r.inTheWay(name) != "" {
+		return step*step + r.rankAmong(name, step)
+	}
+	return r.rankAmong(name, step)
+}
+
+func (r *ruling) rankAmong(name string, step int) int {
 	if i := slices.Index(r.c.Prefer, name); i >= 0 {
 		return i
 	}

@@ -85,7 +85,11 @@ type ruling struct {
 	may []Candidate // of the present group, best first among those that may
 	// owners after the decisions so far, so that one evaluation does not put two groups where only one may go
 	planned []groupOwner
+	// groups that must leave their node, since one that comes earlier in the file and runs apart from them has no other
+	room []makeRoom
 }
+
+type makeRoom struct{ group, forGroup string }
 
 type groupOwner struct{ group, owner string }
 
@@ -439,10 +443,19 @@ func (r *ruling) revokeIt() {
 func (r *ruling) placeOn(proof string) string {
 	if len(r.may) > 0 && r.may[0].May && !r.g.Removed && r.upstreamStarted() == "" && !r.v.Founding {
 		node := r.may[0].Node
+		if other := r.inTheWay(node); other != "" {
+			r.room = append(r.room, makeRoom{other, r.g.Name})
+			return r.release(proof)
+		}
 		r.propose(Entry{Kind: entryPlace, Group: r.g.Name, Epoch: r.g.Epoch, Node: node, Proof: proof})
 		r.plan(node)
 		return node
 	}
+	return r.release(proof)
+}
+
+// release lets go of a revoked group that cannot be placed at once.
+func (r *ruling) release(proof string) string {
 	if r.g.Phase == phaseRevoked {
 		r.propose(Entry{Kind: entryFree, Group: r.g.Name, Epoch: r.g.Epoch, Proof: proof})
 		r.plan("")
@@ -674,6 +687,12 @@ func (r *ruling) relationsBroken() (string, bool) {
 			return fmt.Sprintf("it runs with %s, which is on %s", w, o), true
 		}
 	}
+	for _, m := range r.room {
+		if m.group == r.g.Name {
+			r.revokeIt()
+			return fmt.Sprintf("it makes room for %s, which runs apart from it, comes first in the file and has no other node", m.forGroup), true
+		}
+	}
 	for _, other := range r.apart() {
 		if r.ownerOf(other) == r.g.Owner && r.before(other) {
 			r.revokeIt()
@@ -691,7 +710,7 @@ func (r *ruling) failback() (string, bool) {
 		if p == r.g.Owner {
 			return "", false
 		}
-		if !r.mayTake(p) {
+		if !r.mayTake(p) || r.inTheWay(p) != "" {
 			continue
 		}
 		// A node that comes and goes must not take its groups along each time.
@@ -743,6 +762,9 @@ func (r *ruling) nobodyMay() (string, bool) {
 		return "waiting until every configured node that is heard has joined", true
 	case up != "":
 		return up, true
+	}
+	if len(r.may) > 0 && r.may[0].May {
+		return fmt.Sprintf("waiting for %s to leave %s", r.inTheWay(r.may[0].Node), r.may[0].Node), true
 	}
 	var why []string
 	for _, c := range r.may {
