@@ -113,6 +113,23 @@ var clusterSlots = make(chan struct{}, 3)
 // newCluster makes the hosts; nothing runs on them yet. Options are set between this and up.
 func newCluster(t *testing.T, groups string, names ...string) *cluster {
 	t.Helper()
+	mayCluster(t)
+	t.Parallel()
+	clusterSlots <- struct{}{}
+	t.Cleanup(func() { <-clusterSlots })
+	return makeCluster(t, groups, names)
+}
+
+// newQuietCluster is one that no other runs beside.
+func newQuietCluster(t *testing.T, groups string, names ...string) *cluster {
+	t.Helper()
+	mayCluster(t)
+	return makeCluster(t, groups, names)
+}
+
+// mayCluster skips the test where clusters cannot be made.
+func mayCluster(t *testing.T) {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("the suite in namespaces is not part of -short")
 	}
@@ -128,9 +145,10 @@ func newCluster(t *testing.T, groups string, names ...string) *cluster {
 		t.Fatal(err)
 	}
 	sweep()
-	t.Parallel()
-	clusterSlots <- struct{}{}
-	t.Cleanup(func() { <-clusterSlots })
+}
+
+func makeCluster(t *testing.T, groups string, names []string) *cluster {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "hactl-cluster-") // a short path: sockets lie in it
 	if err != nil {
 		t.Fatal(err)
@@ -459,13 +477,14 @@ func (h *clusterHost) ports(links []int, state string) {
 func (h *clusterHost) cut(links ...int)  { h.ports(links, "0") }
 func (h *clusterHost) heal(links ...int) { h.ports(links, "3") }
 
-// cable pulls the cable or puts it back.
+// cable pulls the cable or puts it back, and waits until the host's port at the switch has noticed.
 func (h *clusterHost) cable(link int, in bool) {
 	h.c.t.Helper()
-	h.c.must("ip", "-n", h.c.ns("sw"), "link", "set", port(h.name, link), map[bool]string{true: "up", false: "down"}[in])
-	if in {
-		h.c.must("bridge", "-n", h.c.ns("sw"), "link", "set", "dev", port(h.name, link), "state", "3")
-	}
+	word := map[bool]string{true: "up", false: "down"}[in]
+	h.c.must("ip", "-n", h.c.ns("sw"), "link", "set", port(h.name, link), word)
+	h.c.await(fmt.Sprintf("the cable of %s is %s", h.name, word), func() bool {
+		return strings.Contains(h.c.must("ip", "-n", h.c.ns("sw"), "-o", "link", "show", port(h.name, link)), "state "+strings.ToUpper(word))
+	})
 }
 
 // hactl runs a command against this host's daemon.
