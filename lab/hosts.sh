@@ -1,9 +1,10 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # How does one machine become a small network of hosts? Sourced by demo and bench. A host is a set of namespaces: its own
 # network, processes, mounts and name, with its own /etc, /var, /run and boot id, so that hactl runs there with the paths
 # it has on a real one. All hosts live inside namespaces of the script itself, so that they vanish with it, however it
 # ends; the folder of their disks is the only thing outside. Nothing of the machine's own is changed.
 
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lan=192.168.10                                     # eth0 of each host
 repl=10.0.0                                        # eth1
 declare -A number=([alice]=11 [bob]=12 [carol]=13 [client]=200)
@@ -14,7 +15,7 @@ die() { echo "${0##*/}: $*" >&2; exit 1; }
 # there.
 enter() {
   [[ -n ${HACTL_LAB-} ]] && { inner; return; }
-  [[ $EUID = 0 ]] || die "needs root, to make hosts out of network namespaces. Type: sudo make ${0##*/}"
+  [[ $EUID = 0 ]] || die "needs root, to make hosts out of network namespaces. Become root first (su, or sudo -s)"
   HACTL_LAB=$(mktemp -d /var/tmp/hactl-lab.XXXXXX)
   export HACTL_LAB
   child=
@@ -82,13 +83,16 @@ host_disk() {
 
 # host_up NAME: power on. What is on its disk stays as it is.
 host_up() {
-  local name=$1 ram=$HACTL_LAB/ram/$1 net device subnet
+  local name=$1 ram=$HACTL_LAB/ram/$1 net device subnet ready
   rm -rf "$ram"
   mkdir "$ram"
   mkfifo "$ram/ready" "$ram/go"
-  unshare --mount --net --uts --ipc --pid --fork --kill-child -- bash "$here/hosts.sh" boot "$name" </dev/null &
+  exec {ready}<>"$ram/ready"                       # for writing too: opening it waits for nobody
+  unshare --mount --net --uts --ipc --pid --fork --kill-child -- \
+    bash "$here/hosts.sh" boot "$name" </dev/null >>"$HACTL_LAB/$name/log" 2>&1 {ready}>&- &
   disown
-  read -r "pid_$name" <"$ram/ready"
+  read -r -t 20 -u "$ready" "pid_$name" || { cat "$HACTL_LAB/$name/log" >&2; die "$name does not boot"; }
+  exec {ready}>&-
   for net in lan repl; do
     [[ $net = lan ]] && device=eth0 subnet=$lan || device=eth1 subnet=$repl
     ip link add "$name-$net" type veth peer name "$device" netns "$(pid "$name")"
