@@ -529,15 +529,17 @@ func (n *node) Leave(now instant) {
 // Gone tells whether the goodbye is done, or cannot be said and everything is stopped.
 func (n *node) Gone(now instant) (gone bool, why string) {
 	running := n.agent.running()
+	// While leadership changes hands nobody leads for a moment: that is no reason to go without a goodbye.
+	alone := !n.hasQuorum() && now.sub(n.quorumSince) >= n.deadtime()
 	switch {
 	case n.state == nil:
 		return len(running) == 0, "blank"
 	case n.state.Maintenance != nil:
-		return n.left || !n.hasQuorum(), "maintenance: everything is left running"
+		return n.left || alone, "maintenance: everything is left running"
 	case len(running) > 0:
 		return false, fmt.Sprintf("waiting for %v to stop", running)
 	case !n.left:
-		return !n.hasQuorum() && len(running) == 0, "goodbye is not committed"
+		return alone && len(running) == 0, "goodbye is not committed"
 	}
 	st := n.cons.Status()
 	if len(st.Members.Voters) == 2 && st.Voter && n.hasQuorum() {
