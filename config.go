@@ -171,8 +171,11 @@ func (c *Config) fullNodes() []string {
 
 func (n *NodeConfig) witness() bool { return n.Role == "witness" }
 
-// on is the node's address on a link, "" if it is not on it.
+// on is the node's address on a link, "" if it is not on it or, being nil, in the config at all.
 func (n *NodeConfig) on(link string) string {
+	if n == nil {
+		return ""
+	}
 	for _, a := range n.Address {
 		if a.Link == link {
 			return a.Address

@@ -55,13 +55,15 @@ type daemon struct {
 	host   *host
 	node   *node
 	files  *configFile
+	listed bool // the file at the start has this node
 	events chan any
-	ended  chan struct{} // closed when the loop is over: nobody takes events any more
+	aside  sync.WaitGroup // what the loop does not wait for
+	ended  chan struct{}  // closed when the loop is over: nobody takes events any more
 
 	published atomic.Pointer[published]
 	mu        sync.Mutex
 	changed   chan struct{} // closed and made anew with each published document
-	details   map[string]map[string]string
+	details   map[string]groupDetails
 	leaseFile string
 }
 
@@ -99,6 +101,7 @@ func runDaemon(ctx context.Context, o daemonOptions) error {
 	}
 	defer d.net.Close()
 	defer d.host.Close()
+	defer d.aside.Wait()
 	return d.serve(ctx)
 }
 
@@ -138,6 +141,16 @@ func (d *daemon) open(ctx context.Context) (*restored, member, error) {
 		d.store.Close()
 		return nil, member{}, &hintError{msg: report, hint: "mend " + d.o.Config, code: exitError}
 	}
+	if inForce.node(d.name) == nil {
+		// The cluster has removed this node. It comes back when its file says that it belongs to it again; see node.rejoin.
+		if cfg == nil || cfg.node(d.name) == nil {
+			d.store.Close()
+			return nil, member{}, &hintError{msg: d.name + " is no longer in the config of the cluster",
+				hint: "systemctl disable --now ha; or put it into the config on another node, copy that file to " + d.o.Config + " and start it again", code: exitError}
+		}
+		inForce = cfg
+	}
+	d.listed = cfg != nil && cfg.node(d.name) != nil
 	d.files = newConfigFile(d, text, cfg, report)
 	d.files.inForce = inForce
 	d.level.Set(logLevel(inForce.Cluster.LogLevel))
@@ -193,7 +206,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 	d.node, err = newNode(boottime(), nodeOptions{
 		Name: d.name, Session: d.net.Session(), Boot: d.boot, Bootstrap: d.o.Bootstrap, Member: m.ID, Born: boottime(),
 		Wall: func() int64 { return time.Now().UnixNano() }, Random: random, Log: d.log,
-		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Restored: restored,
+		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Listed: d.listed, Restored: restored,
 		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker,
 	}, d.net, d.host, d)
 	return err
@@ -365,7 +378,7 @@ func (d *daemon) publish(now instant) {
 // askDetails asks the resources for what they have to show, away from the loop.
 func (d *daemon) askDetails(ctx context.Context) {
 	for pause(ctx, detailsEvery) {
-		all := map[string]map[string]string{}
+		all := map[string]groupDetails{}
 		for _, g := range d.published.Load().status.Groups {
 			ask, cancel := context.WithTimeout(ctx, detailsEvery)
 			all[g.Name] = d.host.Status(ask, g.Name)
@@ -395,7 +408,8 @@ func (d *daemon) History(n int) []Event {
 func (d *daemon) Config() (uint64, string, []byte, *Config) {
 	p := d.published.Load()
 	if p.config.Effective == nil {
-		return 0, d.files.hash, d.files.text, d.files.inForce
+		hash, text := d.files.founding()
+		return 0, hash, text, d.files.inForce
 	}
 	text, err := decompress(p.config.Text)
 	if err != nil {
@@ -459,6 +473,8 @@ func (d *daemon) ask(ctx context.Context, progress func(Progress), call func(*no
 			if p.Done {
 				return nil
 			}
+		case <-d.ended:
+			return &hintError{msg: "the daemon has ended before this was done", hint: "hactl status; what was recorded stands"}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -471,10 +487,13 @@ func (d *daemon) Save(w write)                          { d.store.Save(w) }
 func (d *daemon) Replace(why string, m member, w write) { d.store.Replace(why, m, w) }
 func (d *daemon) Accept(c ConfigState)                  { d.accept(c) }
 
+// KeepJoined waits for no disk: until the note is there, a restarted daemon merely waits for the others once more.
 func (d *daemon) KeepJoined() {
-	if err := d.folder.SaveBoot(bootNote{Boot: d.boot, Joined: true}); err != nil {
-		d.log.Error("cannot remember that this node has joined", "event", "store-failed", "err", err)
-	}
+	d.aside.Go(func() {
+		if err := d.folder.SaveBoot(bootNote{Boot: d.boot, Joined: true}); err != nil {
+			d.log.Error("cannot remember that this node has joined", "event", "store-failed", "err", err)
+		}
+	})
 }
 
 // leaseNote is the file that a restarted daemon reads.

@@ -436,6 +436,11 @@ func (a *applying) started() {
 	if g == nil {
 		return
 	}
+	obeys := g.Unleased
+	g.Unleased = false
+	if g.Phase == phaseStarted && obeys {
+		return // its owner has seen the end of maintenance and lives by its lease again
+	}
 	if g.Phase != phasePlaced {
 		a.refuse("%s is %s", g.Name, g.Phase)
 		return
@@ -637,6 +642,10 @@ func (a *applying) maintenance() {
 		a.event(eventMaintenance, "", "", "maintenance on, by %s: nothing is started, stopped or moved", a.e.By)
 	case !a.e.On && a.s.Maintenance != nil:
 		a.s.Maintenance = nil
+		for i := range a.s.Groups {
+			// An owner that is out of reach by now still believes in maintenance and lets no lease end anything.
+			a.s.Groups[i].Unleased = a.s.Groups[i].Unleased || a.s.Groups[i].Owner != ""
+		}
 		a.event(eventMaintained, "", "", "maintenance off, by %s", a.e.By)
 	default:
 		a.refuse("no change")
@@ -653,6 +662,7 @@ func (a *applying) cleanup() {
 	if g.Phase == phaseBlocked && (a.e.Node == "" || a.e.Node == g.Owner) {
 		a.bar(g)
 		a.setPhase(g, phaseRevoked)
+		g.Unleased = true // who is blocked ends with no lease: if it is out of reach now, it does not know of the cleanup
 		g.Why = "cleaned up by " + a.e.By + ": its stop is tried again"
 	}
 	a.event(eventCleaned, a.e.Node, g.Name, "failures of %s forgotten by %s", g.Name, a.e.By)

@@ -344,7 +344,7 @@ func (r *ruling) expiries() bool {
 
 // handOver keeps the death of an owner from being the death of the leader too.
 func (r *ruling) handOver() bool {
-	leaving := r.v.node(r.v.Self).Leaving
+	leaving := r.v.node(r.v.Self).Leaving || r.s.Config.Effective.node(r.v.Self) == nil
 	if !leaving && !r.owns(r.v.Self) && !r.s.Config.Effective.isWitness(r.v.Self) {
 		return false
 	}
@@ -352,7 +352,7 @@ func (r *ruling) handOver() bool {
 	for i := range r.s.Nodes {
 		n := &r.s.Nodes[i]
 		v := r.v.node(n.Name)
-		if n.Name == r.v.Self || !n.Voter || n.Left || !v.Direct || !v.CaughtUp || v.Leaving || v.Sick != "" {
+		if n.Name == r.v.Self || !n.Voter || n.Left || r.s.Config.Effective.node(n.Name) == nil || !v.Direct || !v.CaughtUp || v.Leaving || v.Sick != "" {
 			continue
 		}
 		if k := r.leaderRank(n.Name); best == "" || k > rank {
@@ -423,12 +423,10 @@ func (r *ruling) inMaintenance() (string, bool) {
 func (r *ruling) isBlocked() (string, bool) { return r.g.Why, r.g.Phase == phaseBlocked }
 
 func (r *ruling) isRemoved() (string, bool) {
-	if !r.g.Removed || r.g.Phase == phaseRevoked && r.g.Proof != "" {
-		return "", false
+	if !r.g.Removed || !r.owned() {
+		return "", false // G4 to G6 bring what is revoked to its end
 	}
-	if r.owned() {
-		r.revokeIt()
-	}
+	r.revokeIt()
 	return "it is no longer in the config", true
 }
 

@@ -26,6 +26,7 @@ type nodeOptions struct {
 	Config    *Config     // of the file; used until the cluster's own is known
 	FileHash  string      // of that file's text
 	FileText  []byte      // gzip
+	Listed    bool        // that file has this node
 	Restored  *restored   // what the state folder held
 	Joined    bool        // this node has joined since its kernel booted
 	Lease     []leaseMark // what the last process was granted, if in this boot
@@ -62,6 +63,7 @@ type node struct {
 	// the log
 	member     uint64
 	replayed   uint64     // entries up to here were applied before this process: no news
+	returning  bool       // not looked yet whether the cluster had removed this node before this process
 	cons       *consensus // nil: blank and nobody has spoken to us yet
 	life       uint32
 	state      *State // nil: blank
@@ -213,6 +215,7 @@ func (n *node) advance(now instant) {
 			break
 		}
 	}
+	n.rejoin(now)
 	n.found(now)
 	n.beat(now)
 	n.judgeQuorum(now)
@@ -243,7 +246,7 @@ func (n *node) wake(at instant) {
 // that the others have been silent.
 func (n *node) tickRaft(now instant) {
 	tick := n.config.raftTick()
-	if n.cons == nil {
+	if n.cons == nil || n.beaten() {
 		n.nextTick = now.add(tick)
 		return
 	}

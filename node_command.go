@@ -263,6 +263,7 @@ func (n *node) beginConfirmDead(now instant, w *waiter) (*waiter, error) {
 	if n.hasQuorum() {
 		return w, nil
 	}
+	w.entry.Session = 0 // a new incarnation knows no sessions but its founder's
 	if err := n.force(now, c.By, fmt.Sprintf("%s confirmed dead by %s", c.Node, c.By), w.entry); err != nil {
 		return nil, err
 	}
@@ -324,7 +325,7 @@ func (n *node) beginQuorum(now instant, w *waiter) (*waiter, error) {
 			continue // it will join this incarnation
 		}
 		names = append(names, x.Name)
-		gone = append(gone, Entry{Kind: entryConfirmDead, Node: x.Name, Session: x.Session, By: c.By})
+		gone = append(gone, Entry{Kind: entryConfirmDead, Node: x.Name, By: c.By}) // no session: see beginConfirmDead
 	}
 	if len(gone) == 0 {
 		return nil, &hintError{msg: "every member is heard: a majority should come by itself", hint: "wait, or look into the links: hactl status"}
@@ -353,6 +354,10 @@ func (n *node) beginQuorum(now instant, w *waiter) (*waiter, error) {
 
 // Edit is the event that the config file was edited: a good text, made from generation base.
 func (n *node) Edit(now instant, c ConfigState, base uint64, by string, say func(Progress)) {
+	if n.state == nil && base > 0 {
+		say(Progress{Done: true, Err: "this node has no state at present: " + n.whyBlank()})
+		return
+	}
 	if n.state == nil {
 		n.opt.Config, n.opt.FileHash, n.opt.FileText = c.Effective, c.Hash, c.Text // not founded yet
 		n.config = c.Effective
@@ -365,8 +370,15 @@ func (n *node) Edit(now instant, c ConfigState, base uint64, by string, say func
 	w.finish = func(instant) (string, bool, error) {
 		return fmt.Sprintf("config generation %d is in force", n.state.Config.Generation), true, nil
 	}
+	// A newer edit takes the place of one that still waits: only the text in the file now is what the operator wants.
+	n.dropEdits()
 	n.waiters = append(n.waiters, w)
 	n.advance(now)
+}
+
+// dropEdits proposes edits no more that are not recorded yet.
+func (n *node) dropEdits() {
+	n.waiters = slices.DeleteFunc(n.waiters, func(w *waiter) bool { return w.command.Name == "config" && !w.applied })
 }
 
 // checkWaiters drives every command on.

@@ -69,7 +69,7 @@ func (n *node) settleProposal(e Entry, refused string) {
 	key := e.key()
 	n.proposals = slices.DeleteFunc(n.proposals, func(p proposal) bool { return p.key == key })
 	for _, w := range n.waiters {
-		if e.Request != 0 && w.request == e.Request {
+		if e.Request != 0 && w.request == e.Request && !w.applied { // a copy of it is refused
 			w.applied, w.refused = true, refused
 		}
 	}
@@ -182,6 +182,7 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 	}
 	p := n.peers.get(s.Name)
 	age := n.peers.age(now, s.Name, voters, n.deadtime())
+	age = min(age, now.sub(n.opt.Born)) // before this process nobody could be heard: that is no silence yet
 	h := &p.beat
 	x := NodeView{Name: s.Name, Age: age, Heard: age < n.deadtime(), Direct: p.hears(now, n.name, n.opt.Session, n.deadtime())}
 	if p.beatAt == 0 {
@@ -288,18 +289,32 @@ func (n *node) report(now instant) {
 		n.proposeJoin(now, me)
 		return
 	}
+	n.reportObedience()
 	n.reportGroups(now, me)
 	n.reportFitness(now, me)
 	n.proposeLeave(now, me)
 }
 
 func (n *node) proposeJoin(now instant, me *NodeState) {
-	if n.leaving || !n.agent.looked() {
-		return
+	if !n.agent.looked() {
+		return // also who is leaving joins: only who has joined can say what it runs, and goodbye
 	}
 	if n.propose(now, Entry{Kind: entryJoin, Node: n.name, Member: n.member, Session: n.opt.Session, Base: me.Session, Boot: n.opt.Boot,
 		Running: n.agent.running(), Feature: featureLevel}) {
 		n.joining = true
+	}
+}
+
+// reportObedience says again that a group is started where the state doubts that the end of a lease means anything to
+// its owner: this one does live by its lease.
+func (n *node) reportObedience() {
+	for i := range n.state.Groups {
+		g := &n.state.Groups[i]
+		if g.Owner != n.name || g.Phase != phaseStarted || !g.Unleased || n.state.Maintenance != nil ||
+			slices.ContainsFunc(n.outcomes, func(o outcome) bool { return o.kind == entryStarted && o.group == g.Name && o.epoch == g.Epoch }) {
+			continue
+		}
+		n.outcomes = append(n.outcomes, outcome{kind: entryStarted, group: g.Name, epoch: g.Epoch})
 	}
 }
 
@@ -314,7 +329,7 @@ func (n *node) reportGroups(now instant, me *NodeState) {
 		mine := g.Owner == n.name && g.Epoch == r.epoch
 		switch r.kind {
 		case entryStarted:
-			if !mine || g.Phase != phasePlaced {
+			if !mine || g.Phase != phasePlaced && !(g.Phase == phaseStarted && g.Unleased) {
 				return true
 			}
 		case entryStopped:

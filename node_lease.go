@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Received is the event that a message came.
@@ -267,6 +268,18 @@ func (n *node) judgeQuorum(now instant) {
 	}
 }
 
+// cutOff tells whether there is no leader to say goodbye to, and not only because one is being elected.
+func (n *node) cutOff(now instant) bool {
+	if n.hasQuorum() {
+		return false
+	}
+	over := max(n.quorumSince, n.ledger.born).add(2 * n.deadtime())
+	if now < over {
+		n.wake(over)
+	}
+	return now >= over
+}
+
 // mark is what this node was granted for an epoch in this boot, or nil.
 func (n *node) mark(g *GroupState) *leaseMark {
 	for i := range n.marks {
@@ -363,7 +376,7 @@ func (n *node) orders(now instant, marks *[]leaseMark) []order {
 // blankOrder is for a node without a state: it keeps what its predecessor was granted until that ends, and runs nothing
 // else.
 func (n *node) blankOrder(now instant, c *GroupConfig, marks *[]leaseMark) order {
-	o := order{config: c, want: wantStop}
+	o := order{config: c, want: wantStop, alone: true}
 	if n.yielded != "" {
 		return o
 	}
@@ -383,13 +396,16 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 	switch {
 	case n.state.Maintenance != nil && !n.beaten():
 		o.want = wantFreeze
+		if mine && g.Phase != phaseRevoked && g.Phase != phaseFree {
+			n.reopen(g.Name) // nobody takes it over now
+		}
 		n.keepMark(g, marks)
 		return
 	case mine && g.Phase == phaseBlocked:
 		o.want = wantFreeze
 		n.keepMark(g, marks)
 		return
-	case !mine || g.Phase == phaseRevoked || g.Phase == phaseFree || n.left || n.leaving && !n.hasQuorum():
+	case !mine || g.Phase == phaseRevoked || g.Phase == phaseFree || n.left || n.leaving && n.cutOff(now):
 		n.open(g.Name)
 		o.want = wantStop
 		if !mine || g.Phase != phaseRevoked {
@@ -429,7 +445,7 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 
 // beaten: another incarnation lives, and this one is about to be set aside.
 func (n *node) beaten() bool {
-	return slices.ContainsFunc(n.peers.all, func(p *peer) bool { return p.better != 0 })
+	return slices.ContainsFunc(n.peers.all, func(p *peer) bool { return p.better != 0 && n.lastRun.sub(p.at) < n.deadtime() })
 }
 
 func (n *node) keepMark(g *GroupState, marks *[]leaseMark) {
@@ -529,20 +545,20 @@ func (n *node) Leave(now instant) {
 // Gone tells whether the goodbye is done, or cannot be said and everything is stopped.
 func (n *node) Gone(now instant) (gone bool, why string) {
 	running := n.agent.running()
-	// While leadership changes hands nobody leads for a moment: that is no reason to go without a goodbye.
-	alone := !n.hasQuorum() && now.sub(n.quorumSince) >= n.deadtime()
 	switch {
 	case n.state == nil:
 		return len(running) == 0, "blank"
 	case n.state.Maintenance != nil:
-		return n.left || alone, "maintenance: everything is left running"
-	case len(running) > 0:
-		return false, fmt.Sprintf("waiting for %v to stop", running)
+		return n.left || n.cutOff(now), "maintenance: everything is left running"
+	case !n.left && len(running) > 0:
+		return false, "waiting for " + strings.Join(running, ", ") + " to stop"
 	case !n.left:
-		return alone && len(running) == 0, "goodbye is not committed"
+		return n.cutOff(now), "the goodbye is not recorded yet"
 	}
+	// What still runs is named in the goodbye: a stop failed, and waiting does not mend it. Who owns it stays a voter.
+	owns := slices.ContainsFunc(n.state.Groups, func(g GroupState) bool { return g.Owner == n.name && g.Proof == "" })
 	st := n.cons.Status()
-	if len(st.Members.Voters) == 2 && st.Voter && n.hasQuorum() {
+	if len(st.Members.Voters) == 2 && st.Voter && n.hasQuorum() && !owns {
 		return false, "waiting for the other to decide alone"
 	}
 	return true, ""

@@ -23,6 +23,7 @@ func (n *node) load(now instant, r *restored) error {
 		return err
 	}
 	n.replayed = r.HardState.GetCommit()
+	n.returning = n.opt.Listed
 	// What lies in the log bars an epoch even before it is known to be committed.
 	return n.cons.Unapplied(func(e logEntry, _ bool) { n.stored(now, e, false) })
 }
@@ -142,8 +143,8 @@ func (n *node) raftFrom(now instant, r received) {
 			return
 		}
 	}
-	if n.cons == nil {
-		return
+	if n.cons == nil || n.beaten() {
+		return // what is about to be set aside elects nobody: it must not become a quorum that the fork then yields to
 	}
 	err := n.cons.Step(from, incarnation, r.Body[16:])
 	switch {
@@ -269,6 +270,7 @@ func (n *node) afterApply(now instant, configChanged bool) {
 	n.stateHash = hashState(n.state)
 	if me := n.state.node(n.name); me != nil && me.Session == n.opt.Session && me.Member == n.member && me.Joined && !n.joined {
 		n.joined = true
+		n.outcomes, n.agent.outcomes = append(n.outcomes, n.agent.outcomes...), nil
 		n.agent.renumber(n.outcomes)
 		n.keep.KeepJoined()
 		n.opt.Joined = true
@@ -397,17 +399,16 @@ func hashPrefix(hash string) uint64 {
 
 // begin starts a log of this node alone, from a state that the entries are applied to.
 func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64) {
+	var events []Event
 	for i := range entries {
 		e := &entries[i]
 		e.Clock, e.Wall = max(st.Clock, n.clusterClock(now)), n.opt.Wall()
-		events, refused := Apply(st, index, e)
+		more, refused := Apply(st, index, e)
 		if refused != "" {
 			n.log.Error("cannot begin: "+refused, "event", "begin-refused", "kind", e.Kind)
 			return
 		}
-		for _, ev := range events {
-			n.logEvent(ev)
-		}
+		events = append(events, more...)
 	}
 	w, err := forge(encodeState(st), index, term, n.member)
 	var r *restored
@@ -425,6 +426,9 @@ func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64
 		n.log.Error("cannot store the new incarnation; nothing has changed", "event", "store-failed", "err", err)
 		n.storeErr = err.Error()
 		return
+	}
+	for _, ev := range events {
+		n.logEvent(ev)
 	}
 	n.joined, n.joining = false, false
 	n.cons.Campaign()
@@ -488,7 +492,7 @@ func cloneState(s *State) *State {
 // forceIfIgnored takes silence for death where two_node = "ignore" says so, or where the other of two voters says
 // itself that it has lost its memory.
 func (n *node) forceIfIgnored(now instant) {
-	if n.state == nil || n.cons == nil || !n.config.twoVoters() || n.hasQuorum() || n.storeErr != "" {
+	if n.state == nil || n.cons == nil || !n.config.twoVoters() || n.config.node(n.name) == nil || n.hasQuorum() || n.storeErr != "" {
 		return
 	}
 	st := n.cons.Status()
@@ -496,7 +500,7 @@ func (n *node) forceIfIgnored(now instant) {
 	if !st.Voter || st.Learner || len(st.Members.Voters) != 2 || other == "" {
 		return
 	}
-	p, me := n.peers.get(other), n.config.node(n.name)
+	p := n.peers.get(other)
 	if p.at != 0 && now.sub(p.at) < n.deadtime() {
 		o := n.state.node(other)
 		if o != nil && p.beat.Flags&flagForceable != 0 && p.beat.Flags&flagBlank != 0 && p.beat.Member != o.Member && now.sub(p.since) > n.deadtime() {
@@ -504,7 +508,7 @@ func (n *node) forceIfIgnored(now instant) {
 		}
 		return
 	}
-	if n.config.Cluster.TwoNode != "ignore" || me.witness() {
+	if n.config.Cluster.TwoNode != "ignore" || n.config.isWitness(n.name) {
 		return
 	}
 	if n.config.Cluster.WaitForAll && !n.opt.Joined {
@@ -622,10 +626,28 @@ func (n *node) setAside(now instant, why string) {
 	n.cons, n.state = nil, nil
 	n.joined, n.joining, n.caretaker = false, false, false
 	n.waits, n.holds, n.proposals = nil, nil, nil
+	n.accepted = 0
+	n.ledger.stored, n.confStored = nil, 0 // indexes of the log that is given up
+	n.opt.Bootstrap = false                // it was for the first start; a second founding would be a second cluster
+	n.agent.forgetEpochs()
 	n.grants = grants{seq: n.grants.seq}
 	n.version++
 	for _, p := range n.peers.all {
 		p.better = 0
+	}
+}
+
+// rejoin sets the state aside when it says that the cluster had removed this node before this process began: its file
+// has it again, and only who is blank is taken in.
+func (n *node) rejoin(now instant) {
+	if !n.returning || n.state == nil || n.state.Index < n.replayed {
+		return
+	}
+	n.returning = false
+	if c := n.state.Config.Effective; c != nil && c.node(n.name) == nil {
+		n.log.Warn("the cluster had removed this node; it joins anew", "event", "rejoin-after-removal")
+		n.config = n.opt.Config
+		n.setAside(now, "the cluster had removed it")
 	}
 }
 

@@ -111,7 +111,7 @@ type GroupState struct {
 	Removed bool          `json:"removed,omitempty"` // no longer in the config: stop it, then forget it
 	Revoked []Revocation  `json:"revoked,omitempty"` // by node
 	// Unleased: the end of a lease proves nothing for this epoch, since it was left running by a goodbye in maintenance
-	// or placed in a parent incarnation.
+	// was blocked, was placed in a parent incarnation, or its owner may not know yet that maintenance is over.
 	Unleased bool `json:"unleased,omitempty"`
 	// Last is the effective config of a removed group, so that its owner can still stop it.
 	Last *GroupConfig `json:"last,omitempty"`
