@@ -49,6 +49,9 @@ func TestStories(t *testing.T) {
 // everyRule: a rule that no story reaches is tested by nothing.
 func everyRule(t *testing.T, seen map[string]int) {
 	for _, r := range clusterRules() {
+		if r.id == "C8" && featureLevel == 1 {
+			continue // there is no higher level to raise to yet
+		}
 		if seen[r.id] == 0 {
 			t.Errorf("no story reaches rule %s: %s", r.id, r.text)
 		}
@@ -213,6 +216,8 @@ func (c *clusterSetup) set(key, value string) {
 		c.deadtime = value
 	case "interval":
 		c.interval = value
+	case "nodes": // alice,bob,carol:witness
+		c.nodes = strings.Split(strings.ReplaceAll(value, ":", "="), ",")
 	case "two_node":
 		c.cluster = append(c.cluster, fmt.Sprintf("two_node = %q\n", value))
 	default:
