@@ -337,3 +337,16 @@ func TestRemovedNodeIsTalkedToUntilItIsNoMember(t *testing.T) {
 		t.Fatalf("wired %v, retiring %v", wired.Nodes, retiring)
 	}
 }
+
+func TestNobodyIsShownAsLeaderWhereNoneIsKnown(t *testing.T) {
+	first := newRig(t, rigConfig("alice", "bob"))
+	first.started()
+	r := first.again(rigConfig("alice", "bob"), func(*nodeOptions) {})
+	r.n.Tick(r.now)
+	r.settle()
+	for range 2 { // the first one makes entries of those who were never heard
+		if s := r.n.Status(r.now, surroundings{}); s.Leader != "" || s.Quorum {
+			t.Fatalf("leader %q, quorum %v", s.Leader, s.Quorum)
+		}
+	}
+}
