@@ -32,7 +32,7 @@ type order struct {
 	again   time.Duration   // of the phase; when it changes, a stop that failed is tried again
 	counts  []ResourceState // failures on this node, as counted by the state
 	counted uint64          // serial of the last failure report of this session that the state has counted
-	alone   bool            // caretaker: restart without asking
+	alone   bool            // caretaker, or without a state: nobody counts failures, and nobody can be asked
 }
 
 // outcome is what the agent has to say; node.go makes entries of it and repeats them until they are applied.
@@ -96,7 +96,11 @@ type resourceAgent struct {
 	unknowns int
 	detail   string
 	failed   []uint64 // serials of its failures that the state may not have counted yet
-	stuck    bool     // its stop failed under order.again == stuckAt
+	failedOp string   // what failed last
+	failedAt instant
+	ignored  bool // it is not well and on_fail says "ignore": told once
+	noticed  bool // its watcher saw something while a monitor was under way
+	stuck    bool // its stop failed under order.again == stuckAt
 	stuckAt  time.Duration
 	since    instant
 }
@@ -243,7 +247,7 @@ func (g *groupAgent) stop(now instant) {
 			continue
 		case r.busy != 0:
 			return
-		case r.stuck && r.stuckAt == g.order.again:
+		case g.isStuck(now, r):
 			return // reported; blocked until somebody helps
 		case r.cond == conditionUnknown && r.unknowns == 0:
 			g.do(r, opMonitor, r.config.Monitor.Timeout.D()) // a stop may have effects: not for what is stopped anyway
@@ -253,6 +257,9 @@ func (g *groupAgent) stop(now instant) {
 		return
 	}
 	g.drop()
+	for _, r := range g.res {
+		r.hold = false // whoever decides on it places the group anew
+	}
 	if g.order.epoch != 0 && g.stopped != g.order.epoch {
 		g.stopped = g.order.epoch
 		g.a.outcomes = append(g.a.outcomes, outcome{kind: entryStopped, group: g.name, epoch: g.order.epoch})
@@ -268,6 +275,33 @@ func (g *groupAgent) stopOne(r *resourceAgent) {
 	g.watch(r, false)
 	r.hold = false
 	g.do(r, opStop, r.config.Stop.Timeout.D())
+}
+
+// isStuck tells whether a failed stop must not be tried again by itself. It may be in another phase, or when the record of
+// the failure is gone: cleaned up, or over its time. Where nobody records it, it is tried again after a while.
+func (g *groupAgent) isStuck(now instant, r *resourceAgent) bool {
+	if g.order.alone {
+		return r.stuck && g.mustPause(now, r)
+	}
+	recorded := slices.ContainsFunc(g.order.counts, func(c ResourceState) bool { return c.Resource == r.config.Name })
+	return r.stuck && r.stuckAt == g.order.again && (recorded || g.uncounted(r) > 0)
+}
+
+// uncounted is how many failures of a resource the state has not counted yet.
+func (g *groupAgent) uncounted(r *resourceAgent) int {
+	n := 0
+	for _, s := range r.failed {
+		if s > g.order.counted {
+			n++
+		}
+	}
+	return n
+}
+
+// mustPause keeps a lasting failure from spinning where nobody counts.
+func (g *groupAgent) mustPause(now instant, r *resourceAgent) bool {
+	r.retryAt = r.failedAt.add(tryDelay(max(0, g.uncounted(r)-2)))
+	return r.retryAt > now
 }
 
 // drop forgets stopped resources that are no longer in the config.
@@ -292,7 +326,7 @@ func (g *groupAgent) run(now instant) {
 		case r.busy != 0:
 			g.a.cancels = append(g.a.cancels, r.busy)
 			return
-		case r.stuck && r.stuckAt == g.order.again:
+		case g.isStuck(now, r):
 			return
 		default:
 			g.stopOne(r)
@@ -312,12 +346,12 @@ func (g *groupAgent) run(now instant) {
 				g.do(r, opMonitor, r.config.Monitor.Timeout.D())
 			}
 		case conditionFailed:
-			if g.mayRestart(r) {
+			if g.mayRestart(now, r) {
 				r.mustStop = true
 				g.run(now)
 			}
 		case conditionStopped:
-			if r.busy == 0 && r.retryAt <= now && g.mayRestart(r) {
+			if r.busy == 0 && r.retryAt <= now && g.mayRestart(now, r) {
 				r.hold = false
 				g.do(r, opStart, r.config.Start.Timeout.D())
 			}
@@ -332,18 +366,13 @@ func (g *groupAgent) run(now instant) {
 
 // mayRestart tells whether a resource may be started here without asking: it has not failed, is below the threshold,
 // or the leader has said that it is to be tried again.
-func (g *groupAgent) mayRestart(r *resourceAgent) bool {
+func (g *groupAgent) mayRestart(now instant, r *resourceAgent) bool {
 	if r.unfit != "" {
 		return false
 	}
-	uncounted := 0
-	for _, s := range r.failed {
-		if s > g.order.counted {
-			uncounted++
-		}
-	}
+	uncounted := g.uncounted(r)
 	if g.order.alone {
-		return true
+		return uncounted < 2 || !g.mustPause(now, r) // nobody counts, and nobody else can take it
 	}
 	var f ResourceState
 	for _, c := range g.order.counts {
@@ -358,7 +387,7 @@ func (g *groupAgent) mayRestart(r *resourceAgent) bool {
 		return false
 	}
 	f.Failcount += uncounted
-	f.Fatal = f.Fatal || uncounted > 0 && r.op == opStart
+	f.Fatal = f.Fatal || uncounted > 0 && r.failedOp == opStart
 	return !f.banned(g.config)
 }
 
@@ -451,7 +480,7 @@ func (g *groupAgent) startDone(now instant, r *resourceAgent, d actionDone) {
 		r.cond, r.unfit = conditionUnknown, d.Err
 	default:
 		r.cond = conditionFailed // something of it may be there: it is stopped before the next try
-		g.fail(r, d)
+		g.fail(now, r, d)
 	}
 }
 
@@ -462,11 +491,14 @@ func (g *groupAgent) stopDone(now instant, r *resourceAgent, d actionDone) {
 		return
 	}
 	r.cond, r.stuck, r.stuckAt = conditionFailed, true, g.order.again
-	g.fail(r, d)
+	g.fail(now, r, d)
 }
 
 func (g *groupAgent) monitorDone(now instant, r *resourceAgent, d actionDone) {
 	r.next = now.add(max(r.config.Monitor.Interval.D(), 100*time.Millisecond))
+	if r.noticed {
+		r.next, r.noticed = now, false // it may have happened behind the monitor's back
+	}
 	was := r.cond
 	if d.Condition == conditionUnknown && !d.TimedOut {
 		r.unknowns++
@@ -489,11 +521,14 @@ func (g *groupAgent) monitorDone(now instant, r *resourceAgent, d actionDone) {
 		return
 	}
 	if d.Condition == conditionRunning {
-		r.detail, r.unfit = d.Err, ""
+		r.detail, r.unfit, r.ignored = d.Err, "", false
 		return
 	}
 	if d.Err == "" {
 		d.Err = "it is " + d.Condition.String()
+	}
+	if r.config.OnFail == "ignore" && r.detail == d.Err {
+		return // told already: a lasting failure must not fill the history
 	}
 	r.detail = d.Err
 	if d.Hopeless {
@@ -504,15 +539,20 @@ func (g *groupAgent) monitorDone(now instant, r *resourceAgent, d actionDone) {
 	if d.Condition == conditionUnknown {
 		d.Condition = conditionFailed
 	}
-	g.monitorFailed(r, d)
+	g.monitorFailed(now, r, d)
 }
 
 // monitorFailed is what on_fail says.
-func (g *groupAgent) monitorFailed(r *resourceAgent, d actionDone) {
-	g.fail(r, d)
-	switch r.config.OnFail {
-	case "ignore":
+func (g *groupAgent) monitorFailed(now instant, r *resourceAgent, d actionDone) {
+	told := r.ignored
+	if r.ignored = r.config.OnFail == "ignore"; r.ignored {
+		if !told {
+			g.fail(now, r, d)
+		}
 		return
+	}
+	g.fail(now, r, d)
+	switch r.config.OnFail {
 	case "block", "move":
 		r.hold = true
 		r.cond = d.Condition
@@ -528,10 +568,11 @@ func (g *groupAgent) monitorFailed(r *resourceAgent, d actionDone) {
 }
 
 // fail reports a failed operation.
-func (g *groupAgent) fail(r *resourceAgent, d actionDone) {
+func (g *groupAgent) fail(now instant, r *resourceAgent, d actionDone) {
 	g.a.serial++
+	r.failedAt = now
 	r.failed = append(slices.DeleteFunc(r.failed, func(s uint64) bool { return s <= g.order.counted }), g.a.serial)
-	r.op = d.Op
+	r.failedOp = d.Op
 	g.a.outcomes = append(g.a.outcomes, outcome{kind: entryFailure, group: g.name, epoch: g.order.epoch, resource: r.config.Name,
 		op: d.Op, reason: d.Err, tail: d.Tail, serial: g.a.serial})
 }
@@ -564,6 +605,7 @@ func (a *agent) notice(now instant, n noticed) {
 	if g := a.group(n.Group); g != nil {
 		if r := g.resource(n.Resource); r != nil {
 			r.next = min(r.next, now)
+			r.noticed = r.busy != 0 && r.op == opMonitor
 		}
 	}
 }

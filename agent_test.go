@@ -416,3 +416,89 @@ func TestAgentDropsAnswersThatItDoesNotAwait(t *testing.T) {
 	b.expect()
 	b.said("started epoch 1")
 }
+
+func TestAgentDoesNotSpinAlone(t *testing.T) {
+	b := newBench(t, ResourceConfig{Type: "exec"})
+	b.order.alone = true
+	b.do("monitor exec", conditionStopped)
+	fail := func() {
+		t.Helper()
+		b.end(b.expect("start exec")[0], conditionUnknown, "broken")
+		if got := b.obey(); len(got) > 0 { // after the first one at once
+			b.end(got[0], conditionUnknown, "")
+		}
+	}
+	fail()
+	for _, pause := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
+		b.end(b.obey()[0], conditionUnknown, "broken")
+		b.expect()
+		if wake := b.a.obey(b.now, b.order); wake != b.now.add(pause) {
+			t.Fatalf("looks again at %v, want after %s", wake, pause)
+		}
+		b.now = b.now.add(pause)
+		b.do("stop exec", conditionUnknown)
+	}
+}
+
+func TestAgentForgetsNoFailedStartWhenItsRestWasStopped(t *testing.T) {
+	b := newBench(t, ResourceConfig{Type: "filesystem"}, ResourceConfig{Type: "exec"})
+	b.do("monitor filesystem", conditionStopped)
+	b.do("start filesystem", conditionUnknown)
+	b.do("monitor exec", conditionStopped)
+	b.end(b.expect("start exec")[0], conditionUnknown, "broken")
+	b.a.groups[0].res[1].mustStop = true // as when what it stands on fails
+	b.do("stop exec", conditionUnknown)
+	b.expect() // a failed start is not tried again before the state has counted it
+}
+
+func TestAgentLooksAgainAfterWhatItsMonitorMayHaveMissed(t *testing.T) {
+	b := newBench(t, ResourceConfig{Type: "httpd"})
+	b.up()
+	b.now = b.now.add(10 * time.Second)
+	x := b.expect("monitor httpd")[0]
+	b.a.notice(b.now, noticed{Group: "web", Resource: "httpd"})
+	b.end(x, conditionRunning, "")
+	b.do("monitor httpd", conditionRunning)
+	b.expect()
+}
+
+func TestAgentTellsAnIgnoredFailureOnce(t *testing.T) {
+	b := newBench(t, ResourceConfig{Type: "exec", OnFail: "ignore"})
+	b.up()
+	look := func(cond condition, err string) {
+		t.Helper()
+		b.now = b.now.add(10 * time.Second)
+		b.end(b.expect("monitor exec")[0], cond, err)
+	}
+	look(conditionFailed, "slow")
+	b.said(`failure 1 of monitor exec: slow`)
+	look(conditionFailed, "slow")
+	b.said()
+	look(conditionRunning, "")
+	look(conditionFailed, "slow again")
+	b.said(`failure 2 of monitor exec: slow again`)
+}
+
+func TestAgentTriesAFailedStopAgainWhenItsRecordIsGone(t *testing.T) {
+	b := newBench(t, ResourceConfig{Type: "exec"})
+	b.order.want, b.order.epoch = wantStop, 0
+	b.do("monitor exec", conditionRunning)
+	b.end(b.expect("stop exec")[0], conditionUnknown, "busy")
+	b.expect()
+	b.count("exec", 1, false)
+	b.expect()
+	b.order.counts = nil // hactl cleanup
+	b.do("stop exec", conditionUnknown)
+	b.expect()
+}
+
+func TestAgentTriesAFailedStopAgainWhereNobodyRecordsIt(t *testing.T) {
+	b := newBench(t, ResourceConfig{Type: "exec"})
+	b.order.want, b.order.epoch, b.order.alone = wantStop, 0, true
+	b.do("monitor exec", conditionRunning)
+	b.end(b.expect("stop exec")[0], conditionUnknown, "busy")
+	b.expect()
+	b.now = b.now.add(time.Second)
+	b.do("stop exec", conditionUnknown)
+	b.expect()
+}

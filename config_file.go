@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -23,16 +24,16 @@ type configFile struct {
 	d       *daemon
 	path    string
 	log     *slog.Logger
-	text    []byte // as read at the start
-	hash    string
 	inForce *Config // at the start
 	wake    chan struct{}
 
 	mu       sync.Mutex
+	text     []byte // of the file, for the founding
+	hash     string
 	current  ConfigState // in force; generation 0: not known yet
 	accepted []ConfigState
-	offered  string // hash of the edit that is on its way
-	told     string // the text whose fault was told last, by hash
+	offered  []string // hashes of the edits of this file that were offered and are not settled; newest last
+	told     string   // the text whose fault was told last, by hash
 }
 
 func newConfigFile(d *daemon, text []byte, cfg *Config, report string) *configFile {
@@ -66,6 +67,13 @@ func (f *configFile) accept(c ConfigState) {
 	f.poke()
 }
 
+// founding is the text that a cluster would be founded with.
+func (f *configFile) founding() (hash string, text []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.hash, f.text
+}
+
 func (f *configFile) poke() {
 	select {
 	case f.wake <- struct{}{}:
@@ -73,7 +81,10 @@ func (f *configFile) poke() {
 	}
 }
 
-const editSettle = 50 * time.Millisecond // editors write in several steps
+const (
+	editSettle    = 50 * time.Millisecond // editors write in several steps
+	missingSettle = time.Second           // and some move the old file away first
+)
 
 // watch follows the file and the generations until ctx ends.
 func (f *configFile) watch(ctx context.Context) {
@@ -142,6 +153,7 @@ func (f *configFile) keepGenerations() {
 	f.accepted = nil
 	f.mu.Unlock()
 	for _, c := range list {
+		f.noteBase(c)
 		text, err := decompress(c.Text)
 		if err == nil {
 			err = f.d.folder.SaveGeneration(c.Generation, text)
@@ -152,12 +164,43 @@ func (f *configFile) keepGenerations() {
 	}
 }
 
+// noteBase: a generation that was made of an edit of this file is what a later edit of it was made from, even if the
+// file has changed again by now.
+func (f *configFile) noteBase(c ConfigState) {
+	f.mu.Lock()
+	i := slices.Index(f.offered, c.Hash)
+	if i >= 0 {
+		f.offered = slices.Delete(f.offered, 0, i+1)
+	}
+	f.mu.Unlock()
+	if i < 0 {
+		return
+	}
+	if err := f.d.folder.SaveBase(configBase{Generation: c.Generation, Hash: c.Hash}); err != nil {
+		f.log.Error("cannot note the base of the config", "event", "store-failed", "err", err)
+	}
+}
+
+// forget drops an edit that was not taken.
+func (f *configFile) forget(hash string) {
+	f.mu.Lock()
+	f.offered = slices.DeleteFunc(f.offered, func(h string) bool { return h == hash })
+	f.mu.Unlock()
+}
+
 // compare looks at the file and does what follows.
 func (f *configFile) compare(ctx context.Context) {
 	f.mu.Lock()
 	current := f.current
 	f.mu.Unlock()
 	text, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) && current.Generation > 0 {
+		// Somebody may be about to put a new one there: writing now could end up on top of it.
+		if !pause(ctx, missingSettle) {
+			return
+		}
+		text, err = os.ReadFile(f.path)
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.complain(ctx, "", &Problem{ID: "config-bad", Severity: "error", What: "the config file cannot be read: " + err.Error(), Next: "the config in force goes on"})
 		return
@@ -184,6 +227,13 @@ func (f *configFile) compare(ctx context.Context) {
 
 // settle notes that the file is what is in force.
 func (f *configFile) settle(ctx context.Context, c ConfigState) {
+	f.mu.Lock()
+	waiting := len(f.offered) > 0
+	f.offered = nil
+	f.mu.Unlock()
+	if waiting {
+		f.d.post(ctx, func(n *node, _ instant) { n.dropEdits() }) // the file was put back before they were recorded
+	}
 	f.complain(ctx, c.Hash, nil)
 	if err := f.d.folder.SaveBase(configBase{Generation: c.Generation, Hash: c.Hash}); err != nil {
 		f.log.Error("cannot note the base of the config", "event", "store-failed", "err", err)
@@ -211,14 +261,16 @@ func (f *configFile) offer(ctx context.Context, text []byte, hash string, curren
 	if cfg == nil {
 		return
 	}
-	if cfg.Cluster.Name != f.inForce.Cluster.Name {
-		f.complain(ctx, hash, &Problem{ID: "config-bad", Severity: "error", What: fmt.Sprintf("%s: the cluster's name cannot change from %q to %q while it runs", f.path, f.inForce.Cluster.Name, cfg.Cluster.Name),
+	if name := current.Effective.Cluster.Name; cfg.Cluster.Name != name {
+		f.complain(ctx, hash, &Problem{ID: "config-bad", Severity: "error", What: fmt.Sprintf("%s: the cluster's name cannot change from %q to %q while it runs", f.path, name, cfg.Cluster.Name),
 			Next: fmt.Sprintf("generation %d stays in force", current.Generation)})
 		return
 	}
 	f.mu.Lock()
-	underWay := f.offered == hash
-	f.offered = hash
+	underWay := len(f.offered) > 0 && f.offered[len(f.offered)-1] == hash
+	if !underWay {
+		f.offered = append(f.offered, hash)
+	}
 	f.mu.Unlock()
 	if underWay {
 		return
@@ -230,14 +282,11 @@ func (f *configFile) offer(ctx context.Context, text []byte, hash string, curren
 		n.Edit(now, next, current.Generation, by, func(p Progress) {
 			if p.Err != "" {
 				f.log.Warn("edit of the config not taken: "+p.Err, "event", "config-refused")
+				f.forget(hash)
+				if n.state != nil { // else it is looked at again when the cluster's config is known here
+					f.poke()
+				}
 			}
-			if !p.Done {
-				return
-			}
-			f.mu.Lock()
-			f.offered = ""
-			f.mu.Unlock()
-			f.poke()
 		})
 	})
 }
@@ -248,7 +297,9 @@ func (f *configFile) beforeFounding(ctx context.Context, text []byte, hash strin
 		return
 	}
 	if cfg := f.check(ctx, text, hash); cfg != nil {
+		f.mu.Lock()
 		f.hash, f.text = hash, text
+		f.mu.Unlock()
 		c := ConfigState{Hash: hash, Text: compress(text), Effective: cfg}
 		f.complain(ctx, hash, nil)
 		f.d.post(ctx, func(n *node, now instant) {

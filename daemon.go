@@ -57,12 +57,13 @@ type daemon struct {
 	files  *configFile
 	listed bool // the file at the start has this node
 	events chan any
-	ended  chan struct{} // closed when the loop is over: nobody takes events any more
+	aside  sync.WaitGroup // what the loop does not wait for
+	ended  chan struct{}  // closed when the loop is over: nobody takes events any more
 
 	published atomic.Pointer[published]
 	mu        sync.Mutex
 	changed   chan struct{} // closed and made anew with each published document
-	details   map[string]map[string]string
+	details   map[string]groupDetails
 	leaseFile string
 }
 
@@ -100,6 +101,7 @@ func runDaemon(ctx context.Context, o daemonOptions) error {
 	}
 	defer d.net.Close()
 	defer d.host.Close()
+	defer d.aside.Wait()
 	return d.serve(ctx)
 }
 
@@ -376,7 +378,7 @@ func (d *daemon) publish(now instant) {
 // askDetails asks the resources for what they have to show, away from the loop.
 func (d *daemon) askDetails(ctx context.Context) {
 	for pause(ctx, detailsEvery) {
-		all := map[string]map[string]string{}
+		all := map[string]groupDetails{}
 		for _, g := range d.published.Load().status.Groups {
 			ask, cancel := context.WithTimeout(ctx, detailsEvery)
 			all[g.Name] = d.host.Status(ask, g.Name)
@@ -406,7 +408,8 @@ func (d *daemon) History(n int) []Event {
 func (d *daemon) Config() (uint64, string, []byte, *Config) {
 	p := d.published.Load()
 	if p.config.Effective == nil {
-		return 0, d.files.hash, d.files.text, d.files.inForce
+		hash, text := d.files.founding()
+		return 0, hash, text, d.files.inForce
 	}
 	text, err := decompress(p.config.Text)
 	if err != nil {
@@ -470,6 +473,8 @@ func (d *daemon) ask(ctx context.Context, progress func(Progress), call func(*no
 			if p.Done {
 				return nil
 			}
+		case <-d.ended:
+			return &hintError{msg: "the daemon has ended before this was done", hint: "hactl status; what was recorded stands"}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -482,10 +487,13 @@ func (d *daemon) Save(w write)                          { d.store.Save(w) }
 func (d *daemon) Replace(why string, m member, w write) { d.store.Replace(why, m, w) }
 func (d *daemon) Accept(c ConfigState)                  { d.accept(c) }
 
+// KeepJoined waits for no disk: until the note is there, a restarted daemon merely waits for the others once more.
 func (d *daemon) KeepJoined() {
-	if err := d.folder.SaveBoot(bootNote{Boot: d.boot, Joined: true}); err != nil {
-		d.log.Error("cannot remember that this node has joined", "event", "store-failed", "err", err)
-	}
+	d.aside.Go(func() {
+		if err := d.folder.SaveBoot(bootNote{Boot: d.boot, Joined: true}); err != nil {
+			d.log.Error("cannot remember that this node has joined", "event", "store-failed", "err", err)
+		}
+	})
 }
 
 // leaseNote is the file that a restarted daemon reads.

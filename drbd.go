@@ -104,6 +104,15 @@ func (d *drbd) Status(ctx context.Context) (string, error) {
 	return line, nil
 }
 
+// Copies says where good data is.
+func (d *drbd) Copies(ctx context.Context) (copies, error) {
+	s, err := d.read(ctx)
+	if err != nil || s == nil {
+		return copies{}, err
+	}
+	return s.copies(), nil
+}
+
 func (d *drbd) Start(ctx context.Context, _ startHint) error {
 	s, err := d.read(ctx)
 	if err != nil {

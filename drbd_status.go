@@ -131,6 +131,30 @@ func (s *drbdStatus) reachable(number int) *drbdPeer {
 	return nil
 }
 
+// copies says where all volumes are up to date. Who is neither Primary nor connected cannot know: its disk calls itself
+// UpToDate until it learns that the other has gone on.
+func (s *drbdStatus) copies() copies {
+	c := copies{Here: len(s.Volumes) > 0, Known: s.Role == drbdPrimary, Of: 1 + len(s.Peers)}
+	for _, v := range s.Volumes {
+		c.Here = c.Here && v.Disk == diskUpToDate
+	}
+	for i := range s.Peers {
+		p := &s.Peers[i]
+		if p.Connection != connConnected {
+			continue
+		}
+		c.Known = true
+		good := len(s.Volumes) > 0
+		for _, v := range s.Volumes {
+			good = good && p.disk(v.Number) == diskUpToDate
+		}
+		if good {
+			c.Peers = append(c.Peers, p.Name)
+		}
+	}
+	return c
+}
+
 // primaryPeer is a connected peer that is Primary.
 func (s *drbdStatus) primaryPeer() *drbdPeer {
 	for i := range s.Peers {

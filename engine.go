@@ -484,11 +484,13 @@ func (a *applying) failure() {
 	}
 	r := a.remember(g.Name, a.e.Resource, n.Name)
 	r.Op, r.Reason, r.Tail, r.Clock, r.Wall = a.e.Op, a.e.Reason, a.e.Tail, a.s.Clock, a.e.Wall
+	count := "ignored"
 	if onFail != "ignore" || a.e.Op != opMonitor {
 		r.Failcount++
+		count = fmt.Sprintf("failure %d", r.Failcount)
 	}
 	r.Fatal = r.Fatal || a.e.Op == opStart || a.e.Op == opMonitor && onFail == "move"
-	a.event(eventFailure, n.Name, g.Name, "%s of %s failed on %s (failure %d): %s", a.e.Op, a.e.Resource, n.Name, r.Failcount, a.e.Reason)
+	a.event(eventFailure, n.Name, g.Name, "%s of %s failed on %s (%s): %s", a.e.Op, a.e.Resource, n.Name, count, a.e.Reason)
 	if g.Owner != n.Name || g.Epoch != a.e.Epoch || g.Phase == phaseBlocked {
 		return
 	}

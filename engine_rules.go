@@ -53,6 +53,7 @@ type Decision struct {
 	Conf     *memberChange
 	Transfer string    // hand leadership to this node
 	Wake     instant   // look again then, even if nothing has happened; 0: no need
+	Cluster  []string  // ids of the cluster rules that matched
 	Verdicts []Verdict // one for each group
 }
 
@@ -113,7 +114,9 @@ func Decide(s *State, v *View) Decision {
 		r.planned = append(r.planned, groupOwner{g.Name, g.Owner})
 	}
 	for _, rule := range clusterRules() {
-		rule.then(r) // cluster rules do not exclude each other; conf changes do, by themselves
+		if rule.then(r) { // cluster rules do not exclude each other; conf changes do, by themselves
+			d.Cluster = append(d.Cluster, rule.id)
+		}
 	}
 	for _, name := range r.order() {
 		r.g = s.group(name)

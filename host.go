@@ -155,11 +155,15 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 func (h *host) forget(group string, c ResourceConfig) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	key := thingKey(group, c)
-	if t := h.things[key]; t != nil && t.watch != nil {
-		t.watch()
+	for key, t := range h.things { // also under former configs: a changed timeout of a probe made it another thing
+		if t.group != group || t.name != c.Name {
+			continue
+		}
+		if t.watch != nil {
+			t.watch()
+		}
+		delete(h.things, key)
 	}
-	delete(h.things, key)
 }
 
 // Cancel asks a running action to end early.
@@ -227,16 +231,27 @@ func (h *host) Watch(group, name string, on bool) {
 	}
 }
 
-// Status asks the resources of a group that have something to tell; name → line.
-func (h *host) Status(ctx context.Context, group string) map[string]string {
-	out := map[string]string{}
+// groupDetails is what the resources of a group have to show.
+type groupDetails struct {
+	lines map[string]string // by resource
+	data  []copies          // of those that are replicated
+}
+
+// Status asks the resources of a group that have something to tell.
+func (h *host) Status(ctx context.Context, group string) groupDetails {
+	out := groupDetails{lines: map[string]string{}}
 	for _, t := range h.of(group, "") {
 		if s, ok := t.res.(statuser); ok {
 			if line, err := s.Status(ctx); err == nil {
-				out[t.name] = line
+				out.lines[t.name] = line
 			} else {
-				out[t.name] = err.Error()
+				out.lines[t.name] = err.Error()
 			}
+		}
+		if r, ok := t.res.(replicated); ok {
+			c, err := r.Copies(ctx)
+			c.Known = c.Known && err == nil
+			out.data = append(out.data, c)
 		}
 	}
 	return out

@@ -105,6 +105,7 @@ type node struct {
 	leaving   bool
 	left      bool
 	verdicts  []Verdict
+	ruled     []string // cluster rules that matched when these were made
 	noLease   []noLeaseSince
 	confAt    instant // when a change of members was last proposed
 	confKnown instant // when one was last applied here

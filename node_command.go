@@ -79,6 +79,9 @@ func (n *node) prepare(now instant, c Command, say func(Progress)) (*waiter, err
 func (n *node) beginMove(now instant, w *waiter) error {
 	c := w.command
 	g := n.state.group(c.Group)
+	if !slices.Contains(n.config.fullNodes(), c.Node) {
+		return &hintError{msg: fmt.Sprintf("%q is no node that runs groups", c.Node), hint: "one of: " + strings.Join(n.config.fullNodes(), ", "), code: exitUsage}
+	}
 	w.entry.Kind = entryPin
 	if c.For > 0 {
 		w.entry.Until = n.clusterClock(now) + c.For.D()
@@ -212,8 +215,9 @@ func (n *node) beginMaintenance(now instant, w *waiter) (*waiter, error) {
 		// An owner that is out of reach still takes it for maintenance and would not stop.
 		v := n.view(now)
 		for i := range n.state.Groups {
-			if o := n.state.Groups[i].Owner; o != "" && o != n.name && !v.node(o).Heard {
-				return nil, &hintError{msg: fmt.Sprintf("%s owns %s and is not heard: it may still run it and believe in maintenance", o, n.state.Groups[i].Name),
+			g := &n.state.Groups[i]
+			if o := g.Owner; o != "" && o != n.name && !v.node(o).Heard && (g.Phase != phaseRevoked || g.Proof == "") {
+				return nil, &hintError{msg: fmt.Sprintf("%s owns %s and is not heard: it may still run it and believe in maintenance", o, g.Name),
 					hint: fmt.Sprintf("bring %s back, or make sure that it is off, then: hactl confirm-dead %s", o, o)}
 			}
 		}
@@ -350,6 +354,10 @@ func (n *node) beginQuorum(now instant, w *waiter) (*waiter, error) {
 
 // Edit is the event that the config file was edited: a good text, made from generation base.
 func (n *node) Edit(now instant, c ConfigState, base uint64, by string, say func(Progress)) {
+	if n.state == nil && base > 0 {
+		say(Progress{Done: true, Err: "this node has no state at present: " + n.whyBlank()})
+		return
+	}
 	if n.state == nil {
 		n.opt.Config, n.opt.FileHash, n.opt.FileText = c.Effective, c.Hash, c.Text // not founded yet
 		n.config = c.Effective
@@ -362,8 +370,15 @@ func (n *node) Edit(now instant, c ConfigState, base uint64, by string, say func
 	w.finish = func(instant) (string, bool, error) {
 		return fmt.Sprintf("config generation %d is in force", n.state.Config.Generation), true, nil
 	}
+	// A newer edit takes the place of one that still waits: only the text in the file now is what the operator wants.
+	n.dropEdits()
 	n.waiters = append(n.waiters, w)
 	n.advance(now)
+}
+
+// dropEdits proposes edits no more that are not recorded yet.
+func (n *node) dropEdits() {
+	n.waiters = slices.DeleteFunc(n.waiters, func(w *waiter) bool { return w.command.Name == "config" && !w.applied })
 }
 
 // checkWaiters drives every command on.

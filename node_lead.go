@@ -89,7 +89,7 @@ func (n *node) lead(now instant) {
 	}
 	v := n.view(now)
 	d := Decide(n.state, v)
-	n.verdicts = d.Verdicts
+	n.verdicts, n.ruled = d.Verdicts, d.Cluster
 	n.decideAt = now.add(n.config.Heartbeat.Interval.D())
 	if d.Wake > now {
 		n.decideAt = min(n.decideAt, d.Wake)
@@ -182,6 +182,7 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 	}
 	p := n.peers.get(s.Name)
 	age := n.peers.age(now, s.Name, voters, n.deadtime())
+	age = min(age, now.sub(n.opt.Born)) // before this process nobody could be heard: that is no silence yet
 	h := &p.beat
 	x := NodeView{Name: s.Name, Age: age, Heard: age < n.deadtime(), Direct: p.hears(now, n.name, n.opt.Session, n.deadtime())}
 	if p.beatAt == 0 {
@@ -193,7 +194,7 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 	if h.Flags&flagSick != 0 {
 		x.Sick = "its state cannot be stored"
 	}
-	x.NoLease = n.noLeaseFor(now, s.Name, x.Direct && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
+	x.NoLease = n.noLeaseFor(now, s.Name, now.sub(p.beatAt) < n.deadtime() && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
 	for _, q := range st.Peers {
 		if q.Member == s.Member {
 			x.CaughtUp = q.CaughtUp

@@ -376,7 +376,7 @@ func (n *node) orders(now instant, marks *[]leaseMark) []order {
 // blankOrder is for a node without a state: it keeps what its predecessor was granted until that ends, and runs nothing
 // else.
 func (n *node) blankOrder(now instant, c *GroupConfig, marks *[]leaseMark) order {
-	o := order{config: c, want: wantStop}
+	o := order{config: c, want: wantStop, alone: true}
 	if n.yielded != "" {
 		return o
 	}
@@ -476,7 +476,7 @@ func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
 		i = len(n.lapsed) - 1
 		n.act.Suspend(g.Name)
 		n.version++
-		if n.lapsed[i].told = n.mark(g) != nil; n.lapsed[i].told {
+		if n.lapsed[i].told = n.mark(g) != nil && !n.revoking(g); n.lapsed[i].told {
 			n.log.Warn(fmt.Sprintf("the lease of %s is over: its addresses are shut", g.Name), "event", "lease-over", "group", g.Name, "epoch", g.Epoch)
 		}
 	}
@@ -490,6 +490,12 @@ func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
 		return
 	}
 	o.want, o.epoch = wantStop, 0
+}
+
+// revoking tells whether a voter has said that the group is being taken away: this node is about to learn why.
+func (n *node) revoking(g *GroupState) bool {
+	return n.ledger.revoked(n.name, g.Name, g.Epoch) ||
+		slices.ContainsFunc(n.grants.voters, func(v voterAck) bool { return bars(v.revoked, g.Name, g.Epoch) })
 }
 
 // stateful groups hold data that must not be written from two sides.

@@ -626,6 +626,7 @@ func (n *node) setAside(now instant, why string) {
 	n.cons, n.state = nil, nil
 	n.joined, n.joining, n.caretaker = false, false, false
 	n.waits, n.holds, n.proposals = nil, nil, nil
+	n.accepted = 0
 	n.ledger.stored, n.confStored = nil, 0 // indexes of the log that is given up
 	n.opt.Bootstrap = false                // it was for the first start; a second founding would be a second cluster
 	n.agent.forgetEpochs()

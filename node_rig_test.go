@@ -16,7 +16,7 @@ type rig struct {
 	pending []action
 	runs    map[string]bool // by group and resource
 	fails   map[string]bool // operations that fail, as "stop vip"
-	hangs   bool            // nothing ends
+	hold    bool            // the disk does not answer
 	shut    map[string]bool
 	kept    []ConfigState
 	random  uint64
@@ -70,13 +70,13 @@ func newRig(t *testing.T, c *Config) *rig {
 // settle ends all that is on its way.
 func (r *rig) settle() {
 	for range 1000 {
-		if len(r.writes) > 0 {
+		if len(r.writes) > 0 && !r.hold {
 			w := r.writes[0]
 			r.writes = r.writes[1:]
 			r.n.Saved(r.now, saved{Done: w.Done})
 			continue
 		}
-		if len(r.pending) == 0 || r.hangs {
+		if len(r.pending) == 0 {
 			return
 		}
 		a := r.pending[0]
@@ -293,5 +293,33 @@ func TestCopyOfACommandsEntryIsNoRefusal(t *testing.T) {
 	r.n.settleProposal(Entry{Request: 5}, "it was applied already")
 	if !w.applied || w.refused != "" {
 		t.Fatalf("applied %v, refused %q", w.applied, w.refused)
+	}
+}
+
+func TestWhereTheDataIs(t *testing.T) {
+	r := newRig(t, rigConfig("alice", "bob"))
+	on := func(disk drbdDisk, role drbdRole, peer drbdConnection, peerDisk drbdDisk) copies {
+		s := &drbdStatus{Name: "r0", Role: role, Volumes: []drbdVolume{{Disk: disk}},
+			Peers: []drbdPeer{{Name: "bob.example", Connection: peer, Volumes: []drbdPeerVolume{{PeerDisk: peerDisk}}}}}
+		return s.copies()
+	}
+	both := on(diskUpToDate, drbdPrimary, connConnected, diskUpToDate)
+	for _, c := range []struct {
+		name string
+		all  []copies
+		want string
+	}{
+		{"nothing is replicated", nil, ""},
+		{"both", []copies{both}, "is safe on alice and bob"},
+		{"the peer is copied to", []copies{on(diskUpToDate, drbdPrimary, connConnected, diskInconsistent)}, "has one good copy only, on alice"},
+		{"the peer is away", []copies{on(diskUpToDate, drbdPrimary, "Connecting", diskDUnknown)}, "has one good copy only, on alice"},
+		{"it is away and not the one that writes", []copies{on(diskUpToDate, "Secondary", "Connecting", diskDUnknown)}, ""},
+		{"the disk here failed", []copies{on(diskDiskless, drbdPrimary, connConnected, diskUpToDate)}, "has one good copy only, on bob"},
+		{"the worse of two counts", []copies{both, on(diskUpToDate, drbdPrimary, connConnected, diskInconsistent)}, "has one good copy only, on alice"},
+		{"nowhere", []copies{on(diskInconsistent, drbdPrimary, connConnected, diskInconsistent)}, "is good on no node that is connected"},
+	} {
+		if got := r.n.whereData(c.all); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
 	}
 }

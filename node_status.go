@@ -14,8 +14,8 @@ import (
 type surroundings struct {
 	version string
 	links   []LinkStatus
-	keys    map[string]string            // node → ids of keys that it seals with
-	details map[string]map[string]string // group → resource → line
+	keys    map[string]string       // node → ids of keys that it seals with
+	details map[string]groupDetails // by group
 }
 
 // Status is the document as of now.
@@ -187,9 +187,53 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 				x.Why = fmt.Sprintf("%s owns it and is silent; this node has not met it since its boot, so it does not take over by itself", g.Owner)
 			}
 		}
+		x.Data = n.whereData(out.details[g.Name].data)
 		n.statusResources(g, &x, out)
 		s.Groups = append(s.Groups, x)
 	}
+}
+
+// whereData says on which nodes all replicated data of a group is good; "" when it has none or this node cannot know.
+func (n *node) whereData(all []copies) string {
+	if len(all) == 0 {
+		return ""
+	}
+	var good []string
+	for i, c := range all {
+		if !c.Known {
+			return ""
+		}
+		on := n.peerNames(c)
+		if c.Here {
+			on = append(on, n.name)
+		}
+		if i == 0 {
+			good = on
+		}
+		good = slices.DeleteFunc(good, func(name string) bool { return !slices.Contains(on, name) })
+	}
+	slices.Sort(good)
+	switch len(good) {
+	case 0:
+		return "is good on no node that is connected"
+	case 1:
+		return "has one good copy only, on " + good[0]
+	}
+	return "is safe on " + strings.Join(good[:len(good)-1], ", ") + " and " + good[len(good)-1]
+}
+
+// peerNames puts nodes for the peers of a resource: its names for them are host names, which need not be the nodes', and
+// the one peer of two nodes that may run groups is the other.
+func (n *node) peerNames(c copies) []string {
+	others := slices.DeleteFunc(n.config.fullNodes(), func(name string) bool { return name == n.name })
+	var on []string
+	for _, p := range c.Peers {
+		if n.config.node(p) == nil && len(others) == 1 && c.Of == 2 {
+			p = others[0]
+		}
+		on = append(on, p)
+	}
+	return on
 }
 
 func groupWord(g *GroupState) string {
@@ -221,7 +265,7 @@ func (n *node) statusResources(g *GroupState, x *GroupStatus, out surroundings) 
 	}
 	a := n.agent.group(g.Name)
 	for _, rc := range c.Resources {
-		r := ResourceStatus{Name: rc.Name, Type: rc.Type, Detail: out.details[g.Name][rc.Name]}
+		r := ResourceStatus{Name: rc.Name, Type: rc.Type, Detail: out.details[g.Name].lines[rc.Name]}
 		if a != nil {
 			// What is stopped here is no news where another node owns the group.
 			if ra := a.resource(rc.Name); ra != nil && (g.Owner == n.name || ra.cond != conditionStopped) {
@@ -271,6 +315,11 @@ func (n *node) statusProblems(now instant, s *Status) {
 		n.problemGroup(s, &s.Groups[i])
 	}
 	for _, p := range n.peers.all {
+		if p.better != 0 {
+			s.Problems = append(s.Problems, Problem{ID: "incarnation-met", Severity: "error", Since: now.sub(p.better).Seconds(),
+				What: p.name + " was heard in another incarnation of the cluster, to which this one yields", Why: "it went on without this node",
+				Next: "what runs here stops; this node joins it when it has heard it for a while", Command: "hactl status (on " + p.name + ")"})
+		}
 		if p.strange != 0 && now.sub(p.strange) < 2*time.Minute {
 			s.problem("stranger", "error", p.name+" belongs to another cluster with our name and key", "two clusters were founded", "stop one of them and remove its state folder", "")
 		}

@@ -46,6 +46,19 @@ type statuser interface {
 	Status(ctx context.Context) (string, error) // one line
 }
 
+// replicated is a resource that keeps copies of its data on several nodes.
+type replicated interface {
+	Copies(ctx context.Context) (copies, error)
+}
+
+// copies is where good data is, as seen from this host.
+type copies struct {
+	Known bool     // false: out of touch and not the side that writes, so what is here may be old
+	Here  bool     // complete and up to date on this host
+	Peers []string // and on these connected peers, by the names that the resource has for them
+	Of    int      // how many there should be
+}
+
 // startHint is what the cluster knows that a resource cannot.
 type startHint struct {
 	Clean   bool   // the former owner reported this group stopped: nobody else has the address

@@ -1,0 +1,203 @@
+// What is on the disk after a crash? The state folder of one machine: writes are durable some time after they were
+// asked for, in order; what a crash finds on its way is lost, or not, as chance will have it. A full disk refuses
+// writes until there is room. It is the keeper of the machine's daemon.
+
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// worldDisk is /var/lib/ha of a machine.
+type worldDisk struct {
+	m      *machine
+	delay  time.Duration // of a write
+	jitter time.Duration
+	full   string // why nothing can be written, "" if it can
+
+	member   member
+	durable  *restored // nil: blank
+	joined   string    // kernel boot in which this node last joined
+	base     string    // hash of what was last accepted
+	aside    int       // folders kept aside
+	queue    []diskJob
+	held     []write // reported, and written with the next that must be durable
+	busy     bool
+	turn     uint64 // counts processes: what an earlier one asked for is not reported
+	accepted []uint64
+}
+
+type diskJob struct {
+	l       *life
+	w       write
+	replace bool
+	member  member
+	failed  bool
+}
+
+// open reads the folder as a starting daemon does.
+func (d *worldDisk) open() (*restored, member) {
+	if d.member.ID == 0 {
+		d.member = member{Node: d.m.name, ID: d.m.w.random()}
+	}
+	if d.durable == nil || d.durable.Snapshot == nil {
+		d.durable = nil
+		return nil, d.member
+	}
+	if err := d.durable.check(); err != nil {
+		d.m.w.checks.fail("the disk of %s holds what raft cannot start with: %v", d.m.name, err)
+	}
+	return cloneRestored(d.durable), d.member
+}
+
+// wipe empties the folder; corrupt makes it unreadable, so that a starting daemon sets it aside. Both lose the member id.
+func (d *worldDisk) wipe() {
+	d.durable, d.member, d.joined, d.base = nil, member{}, "", ""
+	d.queue, d.held = nil, nil
+}
+
+func (d *worldDisk) corrupt() {
+	d.durable, d.member = nil, member{}
+	d.aside++
+	d.queue, d.held = nil, nil
+}
+
+// killed: the process is gone, and with it what it had not handed to the kernel.
+func (d *worldDisk) killed() {
+	d.held = nil
+	if len(d.queue) > 0 && d.full == "" && d.m.w.chance.disk.IntN(2) == 0 {
+		d.put(d.queue[0])
+	}
+	d.queue = nil
+	d.turn++
+	d.busy = false
+}
+
+// crash is a power cut; killed has done what there is to do, since what was reported was durable.
+func (d *worldDisk) crash() { d.queue, d.held = nil, nil }
+
+// flush is an orderly end.
+func (d *worldDisk) flush() {
+	for d.full == "" && len(d.queue) > 0 {
+		d.put(d.queue[0])
+		d.queue = d.queue[1:]
+	}
+	if d.full == "" {
+		d.putHeld()
+	}
+}
+
+func (d *worldDisk) push(j diskJob) {
+	d.queue = append(d.queue, j)
+	d.work()
+}
+
+func (d *worldDisk) work() {
+	if d.busy || len(d.queue) == 0 {
+		return
+	}
+	d.busy = true
+	wait := d.delay + time.Duration(d.m.w.chance.disk.Int64N(int64(d.jitter)+1))
+	if d.queue[0].failed {
+		wait = 100 * time.Millisecond
+	}
+	turn := d.turn
+	d.m.w.after(wait, func() {
+		if turn == d.turn {
+			d.busy = false
+			d.done()
+			d.work()
+		}
+	})
+}
+
+// done ends the oldest write, or fails it for now.
+func (d *worldDisk) done() {
+	j := &d.queue[0]
+	report := func(j diskJob, err string) {
+		j.l.enter(func(l *life) { l.node.Saved(l.m.now(), saved{Done: j.w.Done, Err: err}) })
+	}
+	if d.full != "" && (j.w.Sync || j.replace) {
+		j.failed = true
+		// A Replace behind it makes it pointless.
+		if !j.replace && slices.ContainsFunc(d.queue, func(x diskJob) bool { return x.replace }) {
+			gone := *j
+			d.queue = d.queue[1:]
+			report(gone, d.full)
+			return
+		}
+		report(*j, d.full)
+		return
+	}
+	ended := *j
+	d.queue = d.queue[1:]
+	d.put(ended)
+	report(ended, "")
+}
+
+func (d *worldDisk) put(j diskJob) {
+	w := d.m.w
+	w.mark("saved", d.m.name, j.w.Done, uint64(len(j.w.Entries)))
+	if j.replace {
+		d.held = nil
+		d.member = j.member
+		if d.durable != nil {
+			d.aside++
+		}
+		d.durable = nil
+		if j.w.Snapshot != nil {
+			d.apply(j.w)
+		}
+		return
+	}
+	if !j.w.Sync {
+		d.held = append(d.held, j.w)
+		return
+	}
+	d.putHeld()
+	d.apply(j.w)
+}
+
+func (d *worldDisk) putHeld() {
+	for _, w := range d.held {
+		d.apply(w)
+	}
+	d.held = nil
+}
+
+func (d *worldDisk) apply(w write) {
+	if d.durable == nil {
+		d.durable = &restored{}
+	}
+	if err := d.durable.apply(w); err != nil {
+		d.m.w.checks.fail("%s writes what cannot be read back: %v", d.m.name, err)
+	}
+}
+
+// The keeper of the daemon.
+
+func (l *life) Save(w write) { l.m.disk.push(diskJob{l: l, w: w}) }
+
+func (l *life) Replace(why string, m member, w write) {
+	l.m.disk.push(diskJob{l: l, w: w, replace: true, member: m})
+}
+
+func (l *life) KeepLease(marks []leaseMark, caretaker bool) {
+	l.m.run = leaseNote{Boot: l.m.bootID(), Caretaker: caretaker, Marks: slices.Clone(marks)}
+}
+
+func (l *life) KeepJoined() { l.m.disk.joined = l.m.bootID() }
+
+// Accept takes a config that came into force, and writes it into a file that nobody has edited.
+func (l *life) Accept(c ConfigState) {
+	text, err := decompress(c.Text)
+	if err != nil {
+		l.w.checks.fail("config generation %d on %s cannot be read: %v", c.Generation, l.m.name, err)
+		return
+	}
+	l.m.disk.accepted = append(l.m.disk.accepted, c.Generation)
+	l.m.disk.base = c.Hash
+	l.m.file = text
+	l.port.reconfigure(c.Effective)
+}

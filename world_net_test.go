@@ -1,0 +1,200 @@
+// What does the network do to a message? Links with latency, loss and cuts in each direction, and on every machine the
+// real sealing and sessions of seal.go. A datagram goes over each link on its own; what is larger goes over a stream,
+// which delivers in order or not at all.
+
+package main
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+)
+
+// worldNet is what lies between the machines.
+type worldNet struct {
+	w       *world
+	latency time.Duration
+	jitter  time.Duration
+	loss    float64 // of datagrams, on every link
+	cuts    []worldCut
+	sent    uint64 // datagrams
+}
+
+// worldCut keeps messages from one machine to another away, on one link or, with "", on all.
+type worldCut struct{ from, to, link string }
+
+func (n *worldNet) cut(from, to, link string) {
+	if c := (worldCut{from, to, link}); !slices.Contains(n.cuts, c) {
+		n.cuts = append(n.cuts, c)
+	}
+}
+
+// heal ends cuts; an empty name stands for all.
+func (n *worldNet) heal(a, b string) {
+	n.cuts = slices.DeleteFunc(n.cuts, func(c worldCut) bool {
+		return a == "" || c.from == a && (b == "" || c.to == b) || c.to == a && (b == "" || c.from == b)
+	})
+}
+
+// open tells whether a link carries anything from one machine to another now.
+func (n *worldNet) passes(from, to *machine, link string) bool {
+	if slices.Contains(n.cuts, worldCut{from.name, to.name, link}) || slices.Contains(n.cuts, worldCut{from.name, to.name, ""}) {
+		return false
+	}
+	i := slices.IndexFunc(n.w.config.Links, func(l LinkConfig) bool { return l.Name == link })
+	return i < 0 || from.carrier(n.w.config.Links[i].Interface) && to.carrier(n.w.config.Links[i].Interface)
+}
+
+func (m *machine) carrier(iface string) bool { return !slices.Contains(m.links, downed{iface}) }
+
+// setCarrier plugs a cable in or out; the daemon hears of it.
+func (m *machine) setCarrier(iface string, up bool) {
+	m.links = slices.DeleteFunc(m.links, func(d downed) bool { return d.iface == iface })
+	if !up {
+		m.links = append(m.links, downed{iface})
+	}
+	m.w.after(time.Millisecond, func() {
+		if l := m.life; l != nil {
+			l.enter(func(l *life) { l.node.LinksChanged(m.now()) })
+		}
+	})
+	if !up {
+		for _, x := range m.wares {
+			if x.config.Type == "vip" && x.config.Interface == iface && x.present {
+				m.notice(x, "no carrier")
+			}
+		}
+	}
+}
+
+// worldPort is the transport of one run of a daemon.
+type worldPort struct {
+	l       *life
+	session sessionID
+	cluster string
+	names   []string
+	links   []worldOn
+	sealer  *sealer
+	opener  *opener
+	serial  uint64
+	dropped int // by the opener
+}
+
+// worldOn is a peer on a link that both are on.
+type worldOn struct{ link, peer string }
+
+// worldKey is the one secret of the world.
+var worldKey = secret{1, 2, 3}
+
+func (n *worldNet) open(l *life, cfg *Config) *worldPort {
+	p := &worldPort{l: l, cluster: cfg.Cluster.Name}
+	binary.BigEndian.PutUint64(p.session[:], n.w.chance.net.Uint64())
+	binary.BigEndian.PutUint64(p.session[8:], uint64(l.m.runs))
+	p.sealer = newSealer(p.session, p.cluster)
+	p.opener = newOpener(l.m.name, p.session, p.cluster, []secret{worldKey}, nil)
+	p.reconfigure(cfg)
+	return p
+}
+
+func (p *worldPort) reconfigure(cfg *Config) {
+	p.names, p.links = cfg.voters(), nil
+	p.opener.setPeers(p.names)
+	me := cfg.node(p.l.m.name)
+	for _, link := range cfg.Links {
+		for _, c := range cfg.Nodes {
+			if me != nil && c.Name != me.Name && me.on(link.Name) != "" && c.on(link.Name) != "" {
+				p.links = append(p.links, worldOn{link.Name, c.Name})
+			}
+		}
+	}
+}
+
+// Heartbeat is the transport's.
+func (p *worldPort) Heartbeat(body []byte) {
+	p.serial++
+	p.datagram(message{Kind: kindHeartbeat, Sender: p.l.m.name, Serial: p.serial, Body: body}, "")
+}
+
+// Send is the transport's.
+func (p *worldPort) Send(to string, kind messageKind, body []byte) {
+	session, ok := p.opener.confirmed(to)
+	if !ok {
+		return
+	}
+	p.serial++
+	m := message{Kind: kind, Sender: p.l.m.name, Receiver: session.short(), Serial: p.serial, Body: body}
+	if fitsDatagram(m) {
+		p.datagram(m, to)
+		return
+	}
+	p.stream(to, session, m)
+}
+
+// datagram sends a copy over each link, to one peer or to all.
+func (p *worldPort) datagram(m message, to string) {
+	n := &p.l.w.net
+	for _, on := range p.links {
+		if to != "" && on.peer != to {
+			continue
+		}
+		raw := p.sealer.seal(worldKey, m)
+		n.sent++
+		target := n.w.host(on.peer)
+		if target == nil || !n.passes(p.l.m, target, on.link) || n.loss > 0 && n.w.chance.net.Float64() < n.loss {
+			continue
+		}
+		link := on.link
+		n.w.after(n.delay(), func() {
+			if l := target.life; l != nil {
+				l.enter(func(l *life) { l.port.take(raw, link) })
+			}
+		})
+	}
+}
+
+func (n *worldNet) delay() time.Duration {
+	return n.latency + time.Duration(n.w.chance.net.Int64N(int64(n.jitter)+1))
+}
+
+// take opens what came over a link.
+func (p *worldPort) take(raw []byte, link string) {
+	now := p.l.m.now()
+	m, err := p.opener.open(raw, link, now)
+	if m.Reply != nil {
+		p.serial++
+		p.datagram(message{Kind: kindHello, Sender: p.l.m.name, Receiver: m.Session.short(), Serial: p.serial, Body: m.Reply.encode()}, m.Sender)
+	}
+	if err != nil || m.Duplicate || m.Kind == kindHello && !m.Confirmed {
+		p.dropped++
+		return
+	}
+	p.l.w.mark("received", p.l.m.name, uint64(m.Kind), m.Session.short(), m.Serial)
+	p.l.node.Received(now, received{From: m.Sender, Session: m.Session.short(), Confirmed: m.Confirmed, Link: link, Kind: m.Kind, Body: m.Body, At: now})
+}
+
+// stream needs a link that works in both directions, and a little longer.
+func (p *worldPort) stream(to string, session sessionID, m message) {
+	n := &p.l.w.net
+	target := n.w.host(to)
+	works := func() bool {
+		return target != nil && slices.ContainsFunc(p.links, func(on worldOn) bool {
+			return on.peer == to && n.passes(p.l.m, target, on.link) && n.passes(target, p.l.m, on.link)
+		})
+	}
+	if !works() {
+		return
+	}
+	n.w.after(4*n.latency, func() {
+		l := target.life
+		if l == nil || !works() || l.port.session != session {
+			return
+		}
+		l.enter(func(l *life) {
+			if mine, ok := l.port.opener.confirmed(p.l.m.name); !ok || mine != p.session {
+				return
+			}
+			n.w.mark("stream", to, uint64(m.Kind), m.Serial)
+			l.node.Received(l.m.now(), received{From: p.l.m.name, Session: p.session.short(), Confirmed: true, Kind: m.Kind, Body: m.Body, At: l.m.now()})
+		})
+	})
+}
