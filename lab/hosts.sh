@@ -16,7 +16,8 @@ die() { echo "${0##*/}: $*" >&2; exit 1; }
 enter() {
   [[ -n ${HACTL_LAB-} ]] && { inner; return; }
   [[ $EUID = 0 ]] || die "needs root, to make hosts out of network namespaces. Become root first (su, or sudo -s)"
-  HACTL_LAB=$(mktemp -d /var/tmp/hactl-lab.XXXXXX)
+  sweep
+  HACTL_LAB=$(mktemp -d "/var/tmp/hactl-lab.$$.XXXXXX")
   export HACTL_LAB
   child=
   trap leave EXIT
@@ -25,7 +26,7 @@ enter() {
   cgroup_make
   install -d "$HACTL_LAB/bin" "$HACTL_LAB/ram"
   install "$here/../build/"* "$HACTL_LAB/bin/"
-  unshare --mount --net --uts --ipc --pid --fork --kill-child -- bash "$0" "$@" &
+  setpriv --pdeathsig KILL unshare --mount --net --uts --ipc --pid --fork --kill-child -- bash "$0" "$@" &
   child=$!
   local status=0
   wait "$child" || status=$?
@@ -36,7 +37,7 @@ enter() {
 # leave ends all hosts, which the death of their parent does, and takes their disks and control groups away.
 leave() {
   local i
-  [[ -z $child ]] || kill -9 "$child" 2>/dev/null || true
+  [[ -z $child ]] || { kill -9 "$child" && wait "$child"; } 2>/dev/null || true
   for ((i = 0; i < 200; i++)); do
     if cgroup_remove && rm -rf "$HACTL_LAB" 2>/dev/null; then return; fi
     sleep 0.05
@@ -44,15 +45,29 @@ leave() {
   echo "${0##*/}: $HACTL_LAB could not be removed" >&2
 }
 
+# sweep takes away what a run left whose script was killed with SIGKILL: its hosts died with it.
+sweep() {
+  local old pid
+  for old in /var/tmp/hactl-lab.*; do
+    pid=${old#*hactl-lab.} pid=${pid%%.*}
+    [[ -d $old && ! -d /proc/$pid ]] || continue
+    HACTL_LAB=$old
+    cgroup_find
+    if cgroup_remove; then rm -rf "$old"; fi
+  done
+}
+
 # The daemons make control groups below the one that they run in; so that none is left, they get one to themselves.
-cgroup_make() {
+cgroup_find() {
   local mount path
   HACTL_CGROUP=
   mount=$(findmnt -rnt cgroup2 -o TARGET | head -n1)
   path=$(sed -n 's/^0:://p' /proc/self/cgroup)
-  if [[ -n $mount && -d $mount$path ]] && mkdir "$mount$path/${HACTL_LAB##*/}" 2>/dev/null; then
-    HACTL_CGROUP=$mount$path/${HACTL_LAB##*/}
-  fi
+  [[ -z $mount || ! -d $mount$path ]] || HACTL_CGROUP=${mount}${path%/}/${HACTL_LAB##*/}
+}
+cgroup_make() {
+  cgroup_find
+  [[ -z $HACTL_CGROUP ]] || mkdir "$HACTL_CGROUP" 2>/dev/null || HACTL_CGROUP=
   export HACTL_CGROUP
 }
 cgroup_remove() { [[ ! -d ${HACTL_CGROUP-} ]] || find "$HACTL_CGROUP" -depth -type d -exec rmdir {} + 2>/dev/null; }
