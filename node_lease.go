@@ -417,8 +417,8 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		return
 	}
 	end, old := n.leaseEnd(g.Name, g.Epoch), n.mark(g)
-	if old != nil && end < old.Until && len(n.grants.voters) == 0 {
-		end = old.Until // what the process before this one was granted
+	if old != nil && end < old.Until {
+		end = old.Until // a grant stands, of the process before this one too, whatever is not granted any more
 	}
 	if end > now {
 		n.wake(end)
