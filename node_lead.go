@@ -183,6 +183,9 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 	p := n.peers.get(s.Name)
 	age := n.peers.age(now, s.Name, voters, n.deadtime())
 	age = min(age, now.sub(n.opt.Born)) // before this process nobody could be heard: that is no silence yet
+	if n.hearing != 0 {
+		age = min(age, now.sub(n.hearing)) // nor while this node was cut off
+	}
 	h := &p.beat
 	x := NodeView{Name: s.Name, Age: age, Heard: age < n.deadtime(), Direct: p.hears(now, n.name, n.opt.Session, n.deadtime())}
 	if p.beatAt == 0 {

@@ -243,6 +243,7 @@ func (n *node) judgeQuorum(now instant) {
 	n.quorumNow = false
 	if n.cons != nil && n.state != nil {
 		st := n.cons.Status()
+		n.judgeHearing(now, n.names(st.Members.Voters))
 		n.quorumNow = st.Leader != 0 && (st.Voter || st.Learner)
 	}
 	if n.quorumNow {
@@ -278,6 +279,23 @@ func (n *node) cutOff(now instant) bool {
 		n.wake(over)
 	}
 	return now >= over
+}
+
+// judgeHearing notes since when this node hears a majority. Before that it was itself that was cut off, and the silence of
+// others proves nothing.
+func (n *node) judgeHearing(now instant, voters []string) {
+	heard := 0
+	for _, v := range voters {
+		if v == n.name || n.peers.silence(now, v) < n.deadtime() {
+			heard++
+		}
+	}
+	switch {
+	case heard < quorum(len(voters)):
+		n.hearing = 0
+	case n.hearing == 0:
+		n.hearing = now
+	}
 }
 
 // mark is what this node was granted for an epoch in this boot, or nil.
