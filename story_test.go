@@ -256,7 +256,7 @@ func (s *story) cluster(d *datadriven.TestData) {
 	}
 	s.w = w
 	s.worlds = append(s.worlds, w)
-	w.told = func(at time.Duration, text string) { s.say("%9.3fs  %s", at.Seconds(), text) }
+	w.told = func(at time.Duration, text string) { s.say("%8.2fs  %s", at.Seconds(), text) }
 	if down {
 		return
 	}
@@ -280,7 +280,7 @@ func (s *story) settle(d *datadriven.TestData) {
 	s.w.run(s.w.now.Truncate(time.Second) + time.Second - s.w.now)
 	s.w.told = tell
 	for _, g := range s.w.best().state.Groups {
-		s.say("%9.3fs  %s runs on %s", s.w.now.Seconds(), g.Name, g.Owner)
+		s.say("%8.2fs  %s runs on %s", s.w.now.Seconds(), g.Name, g.Owner)
 	}
 }
 
