@@ -1,15 +1,16 @@
 # make build    the static binary
 # make demo     two nodes, a witness and a client on this machine, in under a minute (root)
+# make bench    the demo's figures as medians of RUNS (5) beside those of other cluster managers (root)
 # make check    format, vet, staticcheck, unit tests, race detector: about three minutes
 # make test     all that CI runs: check, and the suite in network namespaces with real apache2 (root)
 # make fuzz     each fuzz target for FUZZTIME (10s)
 
 SHELL := /bin/bash
-PACKAGES = apache2 iproute2 nftables e2fsprogs util-linux
+PACKAGES = apache2 iproute2 nftables e2fsprogs util-linux shellcheck
 FUZZTIME ?= 10s
 export CGO_ENABLED = 0
 
-.PHONY: build demo check lint unit race test suite fuzz clean setup
+.PHONY: build lab demo bench check lint unit race test suite fuzz clean setup
 
 build:
 	go build -trimpath -o hactl .
@@ -17,9 +18,17 @@ build:
 setup:
 	lab/setup $(PACKAGES)
 
-demo:
-	lab/setup iproute2 util-linux
-	lab/demo
+# What demo and bench run: the same binary, the client's probe, and a web server for where apache2 is missing.
+lab:
+	@lab/setup iproute2 util-linux
+	@mkdir -p build
+	go build -trimpath -o build/ . ./lab/probe ./lab/webserver
+
+demo: lab
+	@lab/demo
+
+bench: lab
+	@lab/bench
 
 check: lint unit race
 
@@ -27,6 +36,8 @@ lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
+	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/hosts.sh lab/cluster.sh; \
+	  else echo "shellcheck is not installed: the scripts are not looked at"; fi
 
 unit:
 	lab/gotest -short -timeout 10m ./...
@@ -45,5 +56,5 @@ fuzz:
 	  echo "$$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) . | tail -n 1 || exit 1; done
 
 clean:
-	rm -f hactl
+	rm -rf hactl build
 	go clean -testcache

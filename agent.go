@@ -257,6 +257,9 @@ func (g *groupAgent) stop(now instant) {
 		return
 	}
 	g.drop()
+	for _, r := range g.res {
+		r.hold = false // whoever decides on it places the group anew
+	}
 	if g.order.epoch != 0 && g.stopped != g.order.epoch {
 		g.stopped = g.order.epoch
 		g.a.outcomes = append(g.a.outcomes, outcome{kind: entryStopped, group: g.name, epoch: g.order.epoch})

@@ -306,9 +306,8 @@ func (f *configFile) beforeFounding(ctx context.Context, text []byte, hash strin
 			if n.state != nil {
 				return // there is a cluster: the edit is looked at again when this node has joined it
 			}
-			if err := f.d.net.Reconfigure(cfg); err != nil {
-				f.log.Error("the links of the new config cannot be used", "event", "links-failed", "err", err)
-			}
+			f.d.wired = cfg
+			f.d.rewire()
 			n.Edit(now, c, 0, f.d.name, func(Progress) {})
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,21 +45,23 @@ const (
 
 // daemon is one run of the program.
 type daemon struct {
-	o      daemonOptions
-	log    *slog.Logger
-	level  slog.LevelVar
-	boot   string
-	name   string
-	folder stateFolder
-	store  *diskStore
-	net    *network
-	host   *host
-	node   *node
-	files  *configFile
-	listed bool // the file at the start has this node
-	events chan any
-	aside  sync.WaitGroup // what the loop does not wait for
-	ended  chan struct{}  // closed when the loop is over: nobody takes events any more
+	o        daemonOptions
+	log      *slog.Logger
+	level    slog.LevelVar
+	boot     string
+	name     string
+	folder   stateFolder
+	store    *diskStore
+	net      *network
+	host     *host
+	node     *node
+	files    *configFile
+	wired    *Config  // what the transport talks by: the config in force, and those who are about to leave it
+	retiring []string // nodes in wired that are in the config no more
+	listed   bool     // the file at the start has this node
+	events   chan any
+	aside    sync.WaitGroup // what the loop does not wait for
+	ended    chan struct{}  // closed when the loop is over: nobody takes events any more
 
 	published atomic.Pointer[published]
 	mu        sync.Mutex
@@ -197,6 +200,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 	if err != nil {
 		return err
 	}
+	d.wired = cfg
 	d.host = newHost(d.o.RunDir, d.log, d.emit)
 	marks, caretaker := d.readLease()
 	joined, err := d.folder.Boot()
@@ -295,6 +299,7 @@ func (d *daemon) loop(ctx context.Context) {
 			d.log.Warn("second signal: ending at once, what runs is left running", "event", "daemon-forced")
 			return
 		}
+		d.retire()
 		now = boottime()
 		d.publishIfDue(now)
 		if leaving {
@@ -528,10 +533,47 @@ func (d *daemon) readLease() ([]leaseMark, bool) {
 // accept takes a config that came into force. The files are not the loop's business.
 func (d *daemon) accept(c ConfigState) {
 	d.level.Set(logLevel(c.Effective.Cluster.LogLevel))
-	if err := d.net.Reconfigure(c.Effective); err != nil {
+	d.wired, d.retiring = withMembers(c.Effective, d.wired, d.node.state)
+	d.rewire()
+	d.files.accept(c)
+}
+
+// rewire tells the transport whom to talk to. A node that is no longer in the config keeps what it had.
+func (d *daemon) rewire() {
+	if d.wired.node(d.name) == nil {
+		return
+	}
+	if err := d.net.Reconfigure(d.wired); err != nil {
 		d.log.Error("the links of the new config cannot be used", "event", "links-failed", "err", err)
 	}
-	d.files.accept(c)
+}
+
+// retire stops talking to nodes that were removed from the config and are no members any more.
+func (d *daemon) retire() {
+	if len(d.retiring) == 0 || d.node.state == nil || d.node.state.Config.Effective == nil {
+		return
+	}
+	before := len(d.retiring)
+	wired, retiring := withMembers(d.node.state.Config.Effective, d.wired, d.node.state)
+	if len(retiring) < before {
+		d.wired, d.retiring = wired, retiring
+		d.rewire()
+	}
+}
+
+// withMembers is the config with those nodes of the one before that are still members: a node that is removed must be
+// heard until it has handed its groups over.
+func withMembers(next, before *Config, s *State) (wired *Config, retiring []string) {
+	c := *next
+	c.Nodes = slices.Clone(next.Nodes)
+	for _, n := range before.Nodes {
+		m := s.node(n.Name)
+		if next.node(n.Name) == nil && m != nil && m.Member != 0 {
+			c.Nodes = append(c.Nodes, n)
+			retiring = append(retiring, n.Name)
+		}
+	}
+	return &c, retiring
 }
 
 func compress(text []byte) []byte {

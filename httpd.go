@@ -293,8 +293,16 @@ func (h *httpd) Watch(ctx context.Context, changed func(reason string)) {
 	}
 }
 
-// Status reads the figures anew; the rate is the one since the last monitor.
+// Status reads the figures anew; the rate is the one since the last monitor. A server that does not run here has
+// nothing to tell: on the other nodes that is as it should be.
 func (h *httpd) Status(ctx context.Context) (string, error) {
+	r, err := h.run(ctx)
+	if err != nil {
+		return "", err
+	}
+	if _, c, _ := r.probe(ctx); c == conditionStopped {
+		return "", nil
+	}
 	st, err := h.probe.status(ctx)
 	if err != nil {
 		return "", err

@@ -93,6 +93,7 @@ type node struct {
 	quorumSince instant // since when quorumNow is what it is
 	quorumTold  bool    // what the log says
 	quorumAt    instant // when a leader was last known here
+	hearing     instant // since when this node hears a majority of the voters; 0: it does not
 	unfound     string  // why no cluster is founded yet
 
 	// leading and proposing

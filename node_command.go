@@ -215,8 +215,9 @@ func (n *node) beginMaintenance(now instant, w *waiter) (*waiter, error) {
 		// An owner that is out of reach still takes it for maintenance and would not stop.
 		v := n.view(now)
 		for i := range n.state.Groups {
-			if o := n.state.Groups[i].Owner; o != "" && o != n.name && !v.node(o).Heard {
-				return nil, &hintError{msg: fmt.Sprintf("%s owns %s and is not heard: it may still run it and believe in maintenance", o, n.state.Groups[i].Name),
+			g := &n.state.Groups[i]
+			if o := g.Owner; o != "" && o != n.name && !v.node(o).Heard && (g.Phase != phaseRevoked || g.Proof == "") {
+				return nil, &hintError{msg: fmt.Sprintf("%s owns %s and is not heard: it may still run it and believe in maintenance", o, g.Name),
 					hint: fmt.Sprintf("bring %s back, or make sure that it is off, then: hactl confirm-dead %s", o, o)}
 			}
 		}

@@ -194,7 +194,7 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 	if h.Flags&flagSick != 0 {
 		x.Sick = "its state cannot be stored"
 	}
-	x.NoLease = n.noLeaseFor(now, s.Name, x.Direct && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
+	x.NoLease = n.noLeaseFor(now, s.Name, now.sub(p.beatAt) < n.deadtime() && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
 	for _, q := range st.Peers {
 		if q.Member == s.Member {
 			x.CaughtUp = q.CaughtUp

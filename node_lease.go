@@ -243,6 +243,7 @@ func (n *node) judgeQuorum(now instant) {
 	n.quorumNow = false
 	if n.cons != nil && n.state != nil {
 		st := n.cons.Status()
+		n.judgeHearing(now, n.names(st.Members.Voters))
 		n.quorumNow = st.Leader != 0 && (st.Voter || st.Learner)
 	}
 	if n.quorumNow {
@@ -278,6 +279,23 @@ func (n *node) cutOff(now instant) bool {
 		n.wake(over)
 	}
 	return now >= over
+}
+
+// judgeHearing notes since when this node hears a majority. Before that it was itself that was cut off, and the silence of
+// others proves nothing.
+func (n *node) judgeHearing(now instant, voters []string) {
+	heard := 0
+	for _, v := range voters {
+		if v == n.name || n.peers.silence(now, v) < n.deadtime() {
+			heard++
+		}
+	}
+	switch {
+	case heard < quorum(len(voters)):
+		n.hearing = 0
+	case n.hearing == 0:
+		n.hearing = now
+	}
 }
 
 // mark is what this node was granted for an epoch in this boot, or nil.
@@ -417,8 +435,8 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		return
 	}
 	end, old := n.leaseEnd(g.Name, g.Epoch), n.mark(g)
-	if old != nil && end < old.Until && len(n.grants.voters) == 0 {
-		end = old.Until // what the process before this one was granted
+	if old != nil && end < old.Until {
+		end = old.Until // a grant stands, of the process before this one too, whatever is not granted any more
 	}
 	if end > now {
 		n.wake(end)
@@ -476,7 +494,7 @@ func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
 		i = len(n.lapsed) - 1
 		n.act.Suspend(g.Name)
 		n.version++
-		if n.lapsed[i].told = n.mark(g) != nil; n.lapsed[i].told {
+		if n.lapsed[i].told = n.mark(g) != nil && !n.revoking(g); n.lapsed[i].told {
 			n.log.Warn(fmt.Sprintf("the lease of %s is over: its addresses are shut", g.Name), "event", "lease-over", "group", g.Name, "epoch", g.Epoch)
 		}
 	}
@@ -490,6 +508,12 @@ func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
 		return
 	}
 	o.want, o.epoch = wantStop, 0
+}
+
+// revoking tells whether a voter has said that the group is being taken away: this node is about to learn why.
+func (n *node) revoking(g *GroupState) bool {
+	return n.ledger.revoked(n.name, g.Name, g.Epoch) ||
+		slices.ContainsFunc(n.grants.voters, func(v voterAck) bool { return bars(v.revoked, g.Name, g.Epoch) })
 }
 
 // stateful groups hold data that must not be written from two sides.

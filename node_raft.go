@@ -115,6 +115,9 @@ func (n *node) sendRaft(m outgoing) {
 
 // nameOf finds who has a member id: by the state, or by what it says itself.
 func (n *node) nameOf(member uint64) string {
+	if member == 0 {
+		return ""
+	}
 	if n.state != nil {
 		for i := range n.state.Nodes {
 			if n.state.Nodes[i].Member == member {

@@ -323,3 +323,30 @@ func TestWhereTheDataIs(t *testing.T) {
 		}
 	}
 }
+
+func TestRemovedNodeIsTalkedToUntilItIsNoMember(t *testing.T) {
+	before, next := rigConfig("alice", "bob", "carol"), rigConfig("alice", "carol")
+	s := &State{Nodes: []NodeState{{Name: "alice", Member: 1}, {Name: "bob", Member: 2}, {Name: "carol", Member: 3}}}
+	wired, retiring := withMembers(next, before, s)
+	if wired.node("bob") == nil || !slices.Equal(retiring, []string{"bob"}) || len(next.Nodes) != 2 {
+		t.Fatalf("wired %v, retiring %v", wired.Nodes, retiring)
+	}
+	s.Nodes = slices.Delete(s.Nodes, 1, 2)
+	wired, retiring = withMembers(next, wired, s)
+	if wired.node("bob") != nil || len(retiring) > 0 {
+		t.Fatalf("wired %v, retiring %v", wired.Nodes, retiring)
+	}
+}
+
+func TestNobodyIsShownAsLeaderWhereNoneIsKnown(t *testing.T) {
+	first := newRig(t, rigConfig("alice", "bob"))
+	first.started()
+	r := first.again(rigConfig("alice", "bob"), func(*nodeOptions) {})
+	r.n.Tick(r.now)
+	r.settle()
+	for range 2 { // the first one makes entries of those who were never heard
+		if s := r.n.Status(r.now, surroundings{}); s.Leader != "" || s.Quorum {
+			t.Fatalf("leader %q, quorum %v", s.Leader, s.Quorum)
+		}
+	}
+}

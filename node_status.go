@@ -296,11 +296,12 @@ func (r *resourceAgent) word() string {
 }
 
 func (n *node) statusProblems(now instant, s *Status) {
+	if n.config.node(n.name) == nil { // what else it sees is the view of one who was left
+		s.problem("not-in-config", "error", n.name+" is no longer in the config of the cluster", "", "it may run nothing; end it here, or put it into the config on another node, copy that file here and restart it", "systemctl disable --now ha")
+		return
+	}
 	if !s.Quorum {
 		n.problemQuorum(s)
-	}
-	if n.config.node(n.name) == nil {
-		s.problem("not-in-config", "error", n.name+" is no longer in the config of the cluster", "", "it runs nothing; end it here, or put it into the config on another node, copy that file here and restart it", "systemctl disable --now ha")
 	}
 	if n.storeErr != "" {
 		s.problem("store-failed", "error", "the state of this node cannot be stored: "+n.storeErr, "", "it does nothing that depends on it, and asks for no lease", "df -h; dmesg")

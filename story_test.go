@@ -2,8 +2,9 @@
 // world_test.go. -rewrite writes what happened into them; what a story expects (until, never, always, expect) and the
 // world's invariants fail all the same. Each story is played twice and must leave the same trace.
 //
-// Directives: `cluster NODE… [NODE=witness] [KEY=VALUE…]` makes a world, its input being the groups in TOML; `scene` plays
-// the lines of its input; `edit NODE` proposes its input as the groups. The lines are in story_verbs_test.go.
+// Directives: `cluster NODE… [NODE=witness] [KEY=VALUE…]` makes a world, its input being the groups in TOML, and lets it
+// come up unless it says cold or down; `scene` plays the lines of its input; `edit NODE` proposes its input as the groups.
+// The lines are in story_verbs_test.go.
 
 package main
 
@@ -48,6 +49,9 @@ func TestStories(t *testing.T) {
 // everyRule: a rule that no story reaches is tested by nothing.
 func everyRule(t *testing.T, seen map[string]int) {
 	for _, r := range clusterRules() {
+		if r.id == "C8" && featureLevel == 1 {
+			continue // there is no higher level to raise to yet
+		}
 		if seen[r.id] == 0 {
 			t.Errorf("no story reaches rule %s: %s", r.id, r.text)
 		}
@@ -103,12 +107,12 @@ func play(t *testing.T, path string) *story {
 		s.t = t
 		s.out.Reset()
 		s.directive(d)
-		for _, f := range s.failed {
-			t.Errorf("%s: %s", d.Pos, f)
+		if len(s.failed) > 0 {
+			t.Errorf("%s: %s\nwhat happened:\n%s", d.Pos, strings.Join(s.failed, "\n"), &s.out)
 		}
 		s.failed = nil
 		if s.w != nil && len(s.w.checks.broken) > 0 {
-			t.Fatalf("%s: %s", d.Pos, strings.Join(s.w.checks.broken, "\n"))
+			t.Fatalf("%s: %s\nwhat happened:\n%s", d.Pos, strings.Join(s.w.checks.broken, "\n"), &s.out)
 		}
 		if s.out.Len() == 0 {
 			return "ok\n"
@@ -212,6 +216,8 @@ func (c *clusterSetup) set(key, value string) {
 		c.deadtime = value
 	case "interval":
 		c.interval = value
+	case "nodes": // alice,bob,carol:witness
+		c.nodes = strings.Split(strings.ReplaceAll(value, ":", "="), ",")
 	case "two_node":
 		c.cluster = append(c.cluster, fmt.Sprintf("two_node = %q\n", value))
 	default:
@@ -224,12 +230,14 @@ func (s *story) cluster(d *datadriven.TestData) {
 	if d.Input == "" {
 		s.setup.groups = defaultGroup
 	}
-	seed, down := uint64(1), false
+	seed, down, cold := uint64(1), false, false
 	for _, a := range d.CmdArgs {
 		value := strings.Join(a.Vals, ",")
 		switch {
-		case a.Key == "down":
+		case a.Key == "down": // nothing runs
 			down = true
+		case a.Key == "cold": // all daemons are being started
+			cold = true
 		case a.Key == "seed":
 			if _, err := fmt.Sscan(value, &seed); err != nil {
 				d.Fatalf(s.t, "seed: %v", err)
@@ -248,7 +256,7 @@ func (s *story) cluster(d *datadriven.TestData) {
 	}
 	s.w = w
 	s.worlds = append(s.worlds, w)
-	w.told = func(at time.Duration, text string) { s.say("%9.3fs  %s", at.Seconds(), text) }
+	w.told = func(at time.Duration, text string) { s.say("%8.2fs  %s", at.Seconds(), text) }
 	if down {
 		return
 	}
@@ -257,4 +265,39 @@ func (s *story) cluster(d *datadriven.TestData) {
 			d.Fatalf(s.t, "%v", err)
 		}
 	}
+	if !cold {
+		s.settle(d)
+	}
+}
+
+// settle brings the cluster to where most tales begin: all have joined, every group runs.
+func (s *story) settle(d *datadriven.TestData) {
+	tell := s.w.told
+	s.w.told = nil
+	if !s.w.until(20*time.Second, s.w.settled) {
+		d.Fatalf(s.t, "the cluster does not come up: %s", s.where())
+	}
+	s.w.run(s.w.now.Truncate(time.Second) + time.Second - s.w.now)
+	s.w.told = tell
+	for _, g := range s.w.best().state.Groups {
+		s.say("%8.2fs  %s runs on %s", s.w.now.Seconds(), g.Name, g.Owner)
+	}
+}
+
+func (w *world) settled() bool {
+	n := w.best()
+	if n == nil {
+		return false
+	}
+	for _, x := range n.state.Nodes {
+		if !x.Voter || !x.Joined {
+			return false
+		}
+	}
+	for _, g := range n.state.Groups {
+		if g.Phase != phaseStarted {
+			return false
+		}
+	}
+	return len(n.state.Nodes) == len(w.hosts) && len(n.state.Groups) == len(n.config.Groups)
 }

@@ -417,9 +417,9 @@ func (s *story) hear(m *machine, done *bool) func(Progress) {
 		*done = *done || p.Done
 		switch {
 		case p.Err != "":
-			s.say("%9.3fs  %s answers: error: %s (%s)", s.w.now.Seconds(), m.name, p.Err, p.Hint)
+			s.say("%8.2fs  %s answers: error: %s (%s)", s.w.now.Seconds(), m.name, p.Err, p.Hint)
 		case p.Text != "":
-			s.say("%9.3fs  %s answers: %s", s.w.now.Seconds(), m.name, p.Text)
+			s.say("%8.2fs  %s answers: %s", s.w.now.Seconds(), m.name, p.Text)
 		}
 	}
 }

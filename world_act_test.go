@@ -331,7 +331,9 @@ func (l *life) Announce(group string) { l.w.mark("announce", l.m.name+group) }
 func (m *machine) notice(x *ware, reason string) {
 	m.w.after(time.Millisecond, func() {
 		if l := m.life; l != nil && x.watched {
-			l.enter(func(l *life) { l.node.Noticed(m.now(), noticed{Group: x.group, Resource: x.config.Name, Reason: reason}) })
+			l.enter(func(l *life) {
+				l.node.Noticed(m.now(), noticed{Group: x.group, Resource: x.config.Name, Reason: reason})
+			})
 		}
 	})
 }

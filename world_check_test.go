@@ -18,7 +18,6 @@ type worldChecks struct {
 	w       *world
 	broken  []string
 	allowed []string // groups that may have two owners, with the story's reason
-	shown   uint64   // newest index of the history that was told, of incarnation
 	lives   []worldTale
 	hashes  map[[2]uint64]uint64 // incarnation, index → state hash
 	epochs  map[string]uint64    // group and incarnation → highest epoch that was started

@@ -24,6 +24,7 @@ type worldDisk struct {
 	queue    []diskJob
 	held     []write // reported, and written with the next that must be durable
 	busy     bool
+	batch    int    // writes that are under way
 	turn     uint64 // counts processes: what an earlier one asked for is not reported
 	accepted []uint64
 }
@@ -98,6 +99,10 @@ func (d *worldDisk) work() {
 		return
 	}
 	d.busy = true
+	d.batch = 1 // what waits is written with one sync, but for what changes the folder
+	for d.batch < len(d.queue) && d.queue[d.batch-1].ordinary() && d.queue[d.batch].ordinary() {
+		d.batch++
+	}
 	wait := d.delay + time.Duration(d.m.w.chance.disk.Int64N(int64(d.jitter)+1))
 	if d.queue[0].failed {
 		wait = 100 * time.Millisecond
@@ -105,15 +110,21 @@ func (d *worldDisk) work() {
 	turn := d.turn
 	d.m.w.after(wait, func() {
 		if turn == d.turn {
+			for range d.batch {
+				if turn != d.turn || !d.done() {
+					break
+				}
+			}
 			d.busy = false
-			d.done()
 			d.work()
 		}
 	})
 }
 
+func (j *diskJob) ordinary() bool { return !j.replace && j.w.Snapshot == nil }
+
 // done ends the oldest write, or fails it for now.
-func (d *worldDisk) done() {
+func (d *worldDisk) done() bool {
 	j := &d.queue[0]
 	report := func(j diskJob, err string) {
 		j.l.enter(func(l *life) { l.node.Saved(l.m.now(), saved{Done: j.w.Done, Err: err}) })
@@ -125,15 +136,16 @@ func (d *worldDisk) done() {
 			gone := *j
 			d.queue = d.queue[1:]
 			report(gone, d.full)
-			return
+			return false
 		}
 		report(*j, d.full)
-		return
+		return false
 	}
 	ended := *j
 	d.queue = d.queue[1:]
 	d.put(ended)
 	report(ended, "")
+	return true
 }
 
 func (d *worldDisk) put(j diskJob) {

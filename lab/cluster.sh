@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154,SC2034
 # Which cluster do demo and bench run? Two nodes, a witness and a client; a web site behind an address, and an address
 # alone in front of a server that runs on both nodes. Sourced after hosts.sh; says what it does nowhere, its callers do.
 
@@ -11,6 +11,7 @@ cluster_write() {
   for name in alice bob carol client; do host_disk "$name"; done
   cluster_file >"$HACTL_LAB/ha.toml"
   "$HACTL_LAB/bin/hactl" config check "$HACTL_LAB/ha.toml" >/dev/null
+  rm -f "$HACTL_LAB/ha.key"
   "$HACTL_LAB/bin/hactl" keygen "$HACTL_LAB/ha.key" >/dev/null
   for name in alice bob carol; do
     install -m 644 "$HACTL_LAB/ha.toml" "$HACTL_LAB/$name/etc/ha.toml"
@@ -137,16 +138,23 @@ settle() {
 owner() { on carol hactl status --json | sed -n '/"groups"/,$p' | sed -n "/\"name\": \"$1\"/,/\"owner\"/s/.*\"owner\": \"\(.*\)\".*/\1/p" | head -n1; }
 
 # The client's probes answer each mark with what came since the one before.
-declare -A ask answer
+declare -A ask answer prober
 probe_start() { # probe_start NAME URL
   local in out
   mkfifo "$HACTL_LAB/ram/$1.in" "$HACTL_LAB/ram/$1.out"
   exec {in}<>"$HACTL_LAB/ram/$1.in" {out}<>"$HACTL_LAB/ram/$1.out"
   on client probe "$2" <&"$in" >&"$out" 2>&1 &
+  prober[$1]=$!
   disown
   ask[$1]=$in answer[$1]=$out
 }
-probe_mark() { # probe_mark NAME STEP: sets gap (ms), lost, from, to
+probe_stop() { # probe_stop NAME
+  local in=${ask[$1]} out=${answer[$1]}
+  kill "${prober[$1]}" 2>/dev/null || true
+  exec {in}>&- {out}>&-
+  rm -f "$HACTL_LAB/ram/$1."{in,out}
+}
+probe_mark() { # probe_mark NAME STEP: ends a step; sets gap (ms), lost, from, to
   local line word
   echo "$2" >&"${ask[$1]}"
   read -r -t 60 line <&"${answer[$1]}" || die "the client's probe does not answer"
@@ -157,23 +165,30 @@ probe_mark() { # probe_mark NAME STEP: sets gap (ms), lost, from, to
       lost=*) lost=${word#*=} ;;
       from=*) from=${word#*=} ;;
       to=*) to=${word#*=} ;;
-      silent=true) die "the client still has no answer from the $1: $line" ;;
     esac
   done
 }
 
+# answers: waits until the client has an answer from the site and through the door.
+answers() {
+  if ! on client probe -wait 30s "http://$site/who" || ! on client probe -wait 30s "http://$door:8080/who"; then
+    die "the client has no answer after 30 s"
+  fi
+}
+
 # crash NAME: kills every process of the web server there with SIGKILL; prints when, in microseconds of the wall clock.
 crash() {
+  # shellcheck disable=SC2016 # expanded in the host
   on "$1" bash -c '
     for exe in /proc/[0-9]*/exe; do
       pid=${exe#/proc/} pid=${pid%/exe}
       [[ $(readlink "$exe") = "$1" && $(tr "\0" " " <"/proc/$pid/cmdline") = *"/etc/apache2/apache2.conf"* ]] && pids+=("$pid")
     done
     echo "${EPOCHREALTIME/[.,]/}"
-    kill -9 "${pids[@]}"' _ "$(web_program)"
+    kill -9 "${pids[@]}" 2>/dev/null || true # the daemon may have collected some already' _ "$(web_program)"
 }
 
-# noticed SINCE: microseconds from SINCE to the failure of a resource that the cluster has recorded after it.
+# noticed SINCE: microseconds from SINCE, of the wall clock, to the failure of a resource that the cluster has recorded after it.
 noticed() {
   local wall i
   for ((i = 0; i < 200; i++)); do

@@ -1,9 +1,10 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # How does one machine become a small network of hosts? Sourced by demo and bench. A host is a set of namespaces: its own
 # network, processes, mounts and name, with its own /etc, /var, /run and boot id, so that hactl runs there with the paths
 # it has on a real one. All hosts live inside namespaces of the script itself, so that they vanish with it, however it
 # ends; the folder of their disks is the only thing outside. Nothing of the machine's own is changed.
 
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lan=192.168.10                                     # eth0 of each host
 repl=10.0.0                                        # eth1
 declare -A number=([alice]=11 [bob]=12 [carol]=13 [client]=200)
@@ -14,8 +15,9 @@ die() { echo "${0##*/}: $*" >&2; exit 1; }
 # there.
 enter() {
   [[ -n ${HACTL_LAB-} ]] && { inner; return; }
-  [[ $EUID = 0 ]] || die "needs root, to make hosts out of network namespaces. Type: sudo make ${0##*/}"
-  HACTL_LAB=$(mktemp -d /var/tmp/hactl-lab.XXXXXX)
+  [[ $EUID = 0 ]] || die "needs root, to make hosts out of network namespaces. Become root first (su, or sudo -s)"
+  sweep
+  HACTL_LAB=$(mktemp -d "/var/tmp/hactl-lab.$$.XXXXXX")
   export HACTL_LAB
   child=
   trap leave EXIT
@@ -24,7 +26,7 @@ enter() {
   cgroup_make
   install -d "$HACTL_LAB/bin" "$HACTL_LAB/ram"
   install "$here/../build/"* "$HACTL_LAB/bin/"
-  unshare --mount --net --uts --ipc --pid --fork --kill-child -- bash "$0" "$@" &
+  setpriv --pdeathsig KILL unshare --mount --net --uts --ipc --pid --fork --kill-child -- bash "$0" "$@" &
   child=$!
   local status=0
   wait "$child" || status=$?
@@ -35,7 +37,7 @@ enter() {
 # leave ends all hosts, which the death of their parent does, and takes their disks and control groups away.
 leave() {
   local i
-  [[ -z $child ]] || kill -9 "$child" 2>/dev/null || true
+  [[ -z $child ]] || { kill -9 "$child" && wait "$child"; } 2>/dev/null || true
   for ((i = 0; i < 200; i++)); do
     if cgroup_remove && rm -rf "$HACTL_LAB" 2>/dev/null; then return; fi
     sleep 0.05
@@ -43,15 +45,29 @@ leave() {
   echo "${0##*/}: $HACTL_LAB could not be removed" >&2
 }
 
+# sweep takes away what a run left whose script was killed with SIGKILL: its hosts died with it.
+sweep() {
+  local old pid
+  for old in /var/tmp/hactl-lab.*; do
+    pid=${old#*hactl-lab.} pid=${pid%%.*}
+    [[ -d $old && ! -d /proc/$pid ]] || continue
+    HACTL_LAB=$old
+    cgroup_find
+    if cgroup_remove; then rm -rf "$old"; fi
+  done
+}
+
 # The daemons make control groups below the one that they run in; so that none is left, they get one to themselves.
-cgroup_make() {
+cgroup_find() {
   local mount path
   HACTL_CGROUP=
   mount=$(findmnt -rnt cgroup2 -o TARGET | head -n1)
   path=$(sed -n 's/^0:://p' /proc/self/cgroup)
-  if [[ -n $mount && -d $mount$path ]] && mkdir "$mount$path/${HACTL_LAB##*/}" 2>/dev/null; then
-    HACTL_CGROUP=$mount$path/${HACTL_LAB##*/}
-  fi
+  [[ -z $mount || ! -d $mount$path ]] || HACTL_CGROUP=${mount}${path%/}/${HACTL_LAB##*/}
+}
+cgroup_make() {
+  cgroup_find
+  [[ -z $HACTL_CGROUP ]] || mkdir "$HACTL_CGROUP" 2>/dev/null || HACTL_CGROUP=
   export HACTL_CGROUP
 }
 cgroup_remove() { [[ ! -d ${HACTL_CGROUP-} ]] || find "$HACTL_CGROUP" -depth -type d -exec rmdir {} + 2>/dev/null; }
@@ -82,13 +98,16 @@ host_disk() {
 
 # host_up NAME: power on. What is on its disk stays as it is.
 host_up() {
-  local name=$1 ram=$HACTL_LAB/ram/$1 net device subnet
+  local name=$1 ram=$HACTL_LAB/ram/$1 net device subnet ready
   rm -rf "$ram"
   mkdir "$ram"
   mkfifo "$ram/ready" "$ram/go"
-  unshare --mount --net --uts --ipc --pid --fork --kill-child -- bash "$here/hosts.sh" boot "$name" </dev/null &
+  exec {ready}<>"$ram/ready"                       # for writing too: opening it waits for nobody
+  unshare --mount --net --uts --ipc --pid --fork --kill-child -- \
+    bash "$here/hosts.sh" boot "$name" </dev/null >>"$HACTL_LAB/$name/log" 2>&1 {ready}>&- &
   disown
-  read -r "pid_$name" <"$ram/ready"
+  read -r -t 20 -u "$ready" "pid_$name" || { cat "$HACTL_LAB/$name/log" >&2; die "$name does not boot"; }
+  exec {ready}>&-
   for net in lan repl; do
     [[ $net = lan ]] && device=eth0 subnet=$lan || device=eth1 subnet=$repl
     ip link add "$name-$net" type veth peer name "$device" netns "$(pid "$name")"

@@ -1,6 +1,7 @@
 // Command probe is the client of the lab: what does a user of the service see while the cluster moves it? It asks one
 // URL at a steady pace, each time on a new connection, and sums up what came of it. Each line on its input ends a step,
-// whose name the line is; the end of the input ends the last one, and the program. It judges nothing.
+// whose name the line is, at the next answer; the end of the input ends the last one, and the program. With -wait it only waits for an
+// answer. It judges nothing.
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 func main() {
 	every := flag.Duration("every", 5*time.Millisecond, "a new request this often, whether or not the last one has ended")
 	timeout := flag.Duration("timeout", 200*time.Millisecond, "a request without an answer by then is lost")
+	wait := flag.Duration("wait", 0, "only wait until there is an answer, at most this long; exit status 1 if there is none")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: probe [FLAGS] URL\neach line on stdin ends a step of that name")
 		flag.PrintDefaults()
@@ -33,22 +35,49 @@ func main() {
 		fmt.Fprintln(os.Stderr, "probe: -every and -timeout must be more than 0")
 		os.Exit(2)
 	}
+	if *wait > 0 {
+		ctx, stop := context.WithTimeout(context.Background(), *wait)
+		defer stop()
+		if err := await(ctx, *every, *timeout, asker(flag.Arg(0))); err != nil {
+			fmt.Fprintf(os.Stderr, "probe: no answer within %v: %v\n", *wait, err)
+			os.Exit(1)
+		}
+		return
+	}
 	watch(os.Stdin, os.Stdout, *every, *timeout, asker(flag.Arg(0)))
 }
 
-// mark is the end of a step.
+// await asks until there is an answer, one request after the other; at the end of ctx it says why there was none.
+func await(ctx context.Context, every, timeout time.Duration, ask func(context.Context) (string, error)) error {
+	for {
+		c, cancel := context.WithTimeout(ctx, timeout)
+		_, err := ask(c)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(every):
+		}
+	}
+}
+
+// mark is the end of a step: the first answer after the wish for it, so that a silence is in one step as a whole.
 type mark struct {
-	name string
-	at   time.Time
+	name     string
+	wished   time.Time
+	answered time.Time // zero: not yet
 }
 
 // watch probes until in ends, and writes a line for each step when every request of its time has ended.
 func watch(in io.Reader, out io.Writer, every, timeout time.Duration, ask func(context.Context) (string, error)) {
-	marks := make(chan mark)
+	wishes := make(chan mark)
 	go func() {
-		defer close(marks)
+		defer close(wishes)
 		for s := bufio.NewScanner(in); s.Scan(); {
-			marks <- mark{s.Text(), time.Now()}
+			wishes <- mark{name: s.Text(), wished: time.Now()}
 		}
 	}()
 	ctx, stop := context.WithCancel(context.Background())
@@ -59,35 +88,40 @@ func watch(in io.Reader, out io.Writer, every, timeout time.Duration, ask func(c
 	begin := time.Now()
 	var seen []result
 	var due []mark
+	tell := func(m mark, end time.Time) {
+		fmt.Fprintln(out, sum(seen, begin, end).line(m.name))
+		seen, begin = since(seen, end), end
+	}
 	for {
 		var ripe <-chan time.Time
-		if len(due) > 0 {
-			ripe = time.After(time.Until(due[0].at.Add(timeout + every)))
+		if len(due) > 0 && !due[0].answered.IsZero() {
+			ripe = time.After(time.Until(due[0].answered.Add(timeout + every)))
 		}
 		select {
 		case r, open := <-results:
 			if !open {
 				for _, m := range due {
-					fmt.Fprintln(out, sum(seen, begin, m.at).line(m.name))
-					begin = m.at
+					tell(m, m.wished)
 				}
+				tell(mark{name: "end"}, time.Now())
 				return
 			}
 			seen = append(seen, r)
-		case m, open := <-marks:
+			for i := range due {
+				if r.err == nil && due[i].answered.IsZero() && r.end.After(due[i].wished) {
+					due[i].answered = r.end
+				}
+			}
+		case m, open := <-wishes:
 			if !open {
-				marks = nil
-				due = append(due, mark{"end", time.Now()})
+				wishes = nil
 				stop()
 				continue
 			}
 			due = append(due, m)
 		case <-ripe:
-			m := due[0]
+			tell(due[0], due[0].answered.Add(1)) // the answer itself is the last of the step
 			due = due[1:]
-			fmt.Fprintln(out, sum(seen, begin, m.at).line(m.name))
-			seen = since(seen, m.at)
-			begin = m.at
 		}
 	}
 }

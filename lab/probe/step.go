@@ -21,13 +21,12 @@ type step struct {
 	gap      time.Duration // the longest time without an answer: from the last answer before to the first one after
 	ok, lost int
 	from, to string // who answered before, and who last
-	silent   bool   // it had no answer at its end
 	err      string // of the first lost request
 }
 
 func (s step) line(name string) string {
-	return fmt.Sprintf("step=%s gap_ms=%.1f ok=%d lost=%d from=%s to=%s silent=%v err=%q",
-		name, float64(s.gap.Microseconds())/1000, s.ok, s.lost, or(s.from), or(s.to), s.silent, s.err)
+	return fmt.Sprintf("step=%s gap_ms=%.1f ok=%d lost=%d from=%s to=%s err=%q",
+		name, float64(s.gap.Microseconds())/1000, s.ok, s.lost, or(s.from), or(s.to), s.err)
 }
 
 func or(who string) string { return cmp.Or(who, "-") }
@@ -57,10 +56,7 @@ func sum(results []result, begin, end time.Time) step {
 			s.to, last = r.who, r.end
 		}
 	}
-	if left := end.Sub(last); left > s.gap {
-		s.gap = left
-		s.silent = s.lost > 0 || s.ok == 0
-	}
+	s.gap = max(s.gap, end.Sub(last))
 	return s
 }
 

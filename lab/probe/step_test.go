@@ -28,19 +28,19 @@ func TestSum(t *testing.T) {
 		want    string
 	}{
 		{"calm", []result{answer(-5, "a"), answer(0, "a"), answer(5, "a"), answer(10, "a"), answer(95, "a")},
-			`step=s gap_ms=85.0 ok=4 lost=0 from=a to=a silent=false err=""`},
+			`step=s gap_ms=85.0 ok=4 lost=0 from=a to=a err=""`},
 		{"moved: lost requests end after the answers of the new node",
 			[]result{answer(-5, "a"), answer(5, "a"), answer(45, "b"), answer(50, "b"), answer(97, "b"), lost(10, 210), lost(15, 215)},
-			`step=s gap_ms=47.0 ok=4 lost=2 from=a to=b silent=false err="no answer"`},
+			`step=s gap_ms=47.0 ok=4 lost=2 from=a to=b err="no answer"`},
 		{"the gap began before the step", []result{answer(-40, "a"), answer(20, "b"), answer(70, "b"), answer(99, "b")},
-			`step=s gap_ms=60.0 ok=3 lost=0 from=a to=b silent=false err=""`},
+			`step=s gap_ms=60.0 ok=3 lost=0 from=a to=b err=""`},
 		{"lost in the step before", []result{answer(-5, "a"), lost(-3, 197), answer(3, "a"), answer(50, "a"), answer(99, "a")},
-			`step=s gap_ms=49.0 ok=3 lost=0 from=a to=a silent=false err=""`},
+			`step=s gap_ms=49.0 ok=3 lost=0 from=a to=a err=""`},
 		{"silent at the end", []result{answer(-5, "a"), answer(5, "a"), lost(6, 206), lost(90, 290)},
-			`step=s gap_ms=95.0 ok=1 lost=2 from=a to=a silent=true err="no answer"`},
-		{"nothing at all", nil, `step=s gap_ms=100.0 ok=0 lost=0 from=- to=- silent=true err=""`},
+			`step=s gap_ms=95.0 ok=1 lost=2 from=a to=a err="no answer"`},
+		{"nothing at all", nil, `step=s gap_ms=100.0 ok=0 lost=0 from=- to=- err=""`},
 		{"answers of the next step do not count", []result{answer(-5, "a"), answer(5, "a"), answer(60, "a"), answer(105, "b")},
-			`step=s gap_ms=55.0 ok=2 lost=0 from=a to=a silent=false err=""`},
+			`step=s gap_ms=55.0 ok=2 lost=0 from=a to=a err=""`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := sum(c.results, at(0), at(100)).line("s"); got != c.want {
@@ -120,5 +120,24 @@ func TestWatch(t *testing.T) {
 		if !strings.Contains(got[0], want) {
 			t.Errorf("%s\nlacks %s", got[0], want)
 		}
+	}
+}
+
+func TestAwait(t *testing.T) {
+	left := 3
+	err := await(t.Context(), time.Millisecond, time.Second, func(context.Context) (string, error) {
+		if left--; left > 0 {
+			return "", errors.New("refused")
+		}
+		return "alice", nil
+	})
+	if err != nil || left != 0 {
+		t.Errorf("error %v with %d refusals left, want an answer after all of them", err, left)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	err = await(ctx, time.Hour, time.Second, func(context.Context) (string, error) { return "", errors.New("refused") })
+	if err == nil || err.Error() != "refused" {
+		t.Errorf("at the end: %v, want the reason of the last request", err)
 	}
 }
