@@ -10,12 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// instant is a moment of CLOCK_BOOTTIME in nanoseconds; it means nothing on another host or after a reboot.
-type instant int64
-
-func (t instant) add(d time.Duration) instant { return t + instant(d) }
-func (t instant) sub(u instant) time.Duration { return time.Duration(t - u) }
-
 // boottime is the only place that reads the clock that decisions are made by.
 func boottime() instant {
 	var ts unix.Timespec

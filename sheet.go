@@ -86,6 +86,16 @@ func (p *sheet) cutStyled(s style, text string) {
 // plain is text that may come from anywhere, made fit for one line: no control characters, valid UTF-8.
 func plain(text string) string { return printable(strings.ToValidUTF8(text, "?")) }
 
+// printable replaces control characters: text of services and files must not steer the operator's terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || (r >= 0x7f && r < 0xa0) {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
 // wrap breaks text between words into lines of at most width characters; a longer word has a line of its own.
 func wrap(text string, width int) []string {
 	var lines []string

@@ -71,16 +71,6 @@ func oneLine(s string) string {
 	return strings.Join(strings.Fields(printable(s)), " ")
 }
 
-// printable replaces control characters: text of services and files must not steer the operator's terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || (r >= 0x7f && r < 0xa0) {
-			return ' '
-		}
-		return r
-	}, s)
-}
-
 // line is a command line in the order that the library wants: flags before arguments, global ones first.
 type line struct {
 	path []*cli.Command // of the command, outermost first
