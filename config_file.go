@@ -105,8 +105,8 @@ func (f *configFile) watch(ctx context.Context) {
 	}
 }
 
-// watchFolder tells of changes to one file: its folder is watched, since editors rename. Where that is not possible the
-// file is looked at every second.
+// watchFolder tells of changes to one file: its folder is watched, since editors rename, and that of the file which it is
+// a symlink to. Where that is not possible the file is looked at every second.
 func watchFolder(ctx context.Context, path string, log *slog.Logger) <-chan struct{} {
 	out := make(chan struct{}, 1)
 	tell := func() {
@@ -115,9 +115,15 @@ func watchFolder(ctx context.Context, path string, log *slog.Logger) <-chan stru
 		default:
 		}
 	}
+	watched := []string{path}
+	if target, err := filepath.EvalSymlinks(path); err == nil && target != filepath.Clean(path) {
+		watched = append(watched, target)
+	}
 	w, err := fsnotify.NewWatcher()
-	if err == nil {
-		err = w.Add(filepath.Dir(path))
+	for _, p := range watched {
+		if err == nil {
+			err = w.Add(filepath.Dir(p))
+		}
 	}
 	if err != nil {
 		log.Warn("changes of a file are looked for every second", "event", "watch-failed", "file", path, "err", err)
@@ -135,7 +141,7 @@ func watchFolder(ctx context.Context, path string, log *slog.Logger) <-chan stru
 			case <-ctx.Done():
 				return
 			case e := <-w.Events:
-				if filepath.Base(e.Name) == filepath.Base(path) {
+				if slices.ContainsFunc(watched, func(p string) bool { return filepath.Base(p) == filepath.Base(e.Name) }) {
 					tell()
 				}
 			case <-w.Errors:

@@ -221,3 +221,26 @@ func TestDeletedFileIsWrittenAgainAndAStaleEditIsKeptBeside(t *testing.T) {
 		t.Fatalf("the file holds %q, %v; %+v", text, err, x.n.problems)
 	}
 }
+
+// TestWatchedThroughSymlink: whoever keeps /etc in version control edits the file behind the link.
+func TestWatchedThroughSymlink(t *testing.T) {
+	link, target := filepath.Join(t.TempDir(), "ha.toml"), filepath.Join(t.TempDir(), "cluster.toml")
+	if err := os.WriteFile(target, []byte("a"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, link); err != nil {
+		t.Fatal(err)
+	}
+	events := watchFolder(t.Context(), link, slog.New(slog.DiscardHandler))
+	if err := writeFileAtomic(link, []byte("b"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Fatalf("the link became %v, %v", info, err)
+	}
+	select {
+	case <-events:
+	case <-time.After(clusterPatience):
+		t.Fatal("a change behind the link was not seen")
+	}
+}
