@@ -178,7 +178,7 @@ func (n *node) view(now instant) *View {
 func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensusStatus) NodeView {
 	if s.Name == n.name {
 		return NodeView{Name: s.Name, Heard: true, Direct: true, Leaving: n.leaving, Sick: n.sick(now), Member: n.member,
-			Session: n.opt.Session, CaughtUp: true, NoLease: n.noLeaseFor(now, s.Name, !n.config.isWitness(n.name) && !n.granted(now))}
+			Session: n.opt.Session, CaughtUp: true, NoLease: n.noLeaseFor(now, s.Name, n.opt.Session, !n.config.isWitness(n.name) && !n.granted(now))}
 	}
 	p := n.peers.get(s.Name)
 	age := n.peers.age(now, s.Name, voters, n.deadtime())
@@ -194,7 +194,7 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 	if h.Flags&flagSick != 0 {
 		x.Sick = "its state cannot be stored"
 	}
-	x.NoLease = n.noLeaseFor(now, s.Name, now.sub(p.beatAt) < n.deadtime() && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
+	x.NoLease = n.noLeaseFor(now, s.Name, p.session, now.sub(p.beatAt) < n.deadtime() && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
 	for _, q := range st.Peers {
 		if q.Member == s.Member {
 			x.CaughtUp = q.CaughtUp
@@ -203,19 +203,23 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 	return x
 }
 
-// noLeaseFor counts for how long a node has said that no majority grants it anything.
-func (n *node) noLeaseFor(now instant, node string, says bool) time.Duration {
+// noLeaseFor counts for how long a session of a node has said that no majority grants it anything. While members change
+// nobody who has not applied the change can be granted anything: that time is not held against it.
+func (n *node) noLeaseFor(now instant, node string, session uint64, says bool) time.Duration {
 	i := slices.IndexFunc(n.noLease, func(x noLeaseSince) bool { return x.node == node })
 	switch {
-	case !says && i >= 0:
-		n.noLease = slices.Delete(n.noLease, i, i+1)
-	case says && i < 0:
-		n.noLease = append(n.noLease, noLeaseSince{node, now})
+	case !says:
+		if i >= 0 {
+			n.noLease = slices.Delete(n.noLease, i, i+1)
+		}
+		return 0
+	case i < 0:
+		n.noLease = append(n.noLease, noLeaseSince{node, session, now})
 		return 1
-	case says:
-		return max(1, now.sub(n.noLease[i].since))
+	case n.noLease[i].session != session:
+		n.noLease[i] = noLeaseSince{node, session, now}
 	}
-	return 0
+	return max(1, now.sub(max(n.noLease[i].since, n.confKnown)))
 }
 
 func (n *node) viewGroup(now instant, g *GroupState, voters, outgoing []string) GroupView {

@@ -48,14 +48,14 @@ func (n *node) heartbeatFrom(now instant, p *peer, r received) {
 	n.answer(now, p)
 }
 
-// answer grants an owner what it asks for, if this node is a member that knows no less of the members than it should. A
+// answer grants an owner what it asks for, if this node is a member and the owner knows of the members what it should. A
 // learner's word counts only once it votes; it is given before, so that the promotion costs the owner no lease.
 func (n *node) answer(now instant, p *peer) {
 	h := &p.beat
 	if h.Lease <= 0 || n.cons == nil || n.state == nil || h.Incarnation != n.incarnation() || p.better != 0 {
 		return
 	}
-	if st := n.cons.Status(); !st.Voter && !st.Learner || h.Applied < n.confStored || h.Lease > n.longestLease() || n.state.nameOf(h.Member) != p.name {
+	if st := n.cons.Status(); !st.Voter && !st.Learner || h.Applied < n.confsDue() || h.Lease > n.longestLease() || n.state.nameOf(h.Member) != p.name {
 		return
 	}
 	a := ack{Seq: h.Seq, Member: n.member, Incarnation: n.incarnation(), Lease: h.Lease, Generation: n.state.Config.Generation,
@@ -63,6 +63,16 @@ func (n *node) answer(now instant, p *peer) {
 	if body, ok := a.encode(); ok {
 		n.tr.Send(p.name, kindAck, body)
 	}
+}
+
+// confsDue is the change of members that whoever is granted anything must have applied: the last one that this node has
+// applied itself, and all on its disk but the last. One step does no harm, since majorities before and after it have a
+// voter in common; and a change is in the log only when the one before it is committed, so nobody waits for a commit.
+func (n *node) confsDue() uint64 {
+	if len(n.confs) < 2 {
+		return n.state.ConfIndex
+	}
+	return max(n.state.ConfIndex, n.confs[0])
 }
 
 // nameOf is the node that a member id belongs to.
@@ -215,9 +225,10 @@ func (n *node) leaseEnd(group string, epoch uint64) instant {
 		return 0
 	}
 	m := n.cons.Status().Members
-	end := n.grants.until(group, epoch, n.names(m.Voters), n.name, !n.ledger.revoked(n.name, group, epoch))
+	own := !n.ledger.revoked(n.name, group, epoch) && n.state.Index >= n.confsDue()
+	end := n.grants.until(group, epoch, n.names(m.Voters), n.name, own)
 	if len(m.Outgoing) > 0 {
-		end = min(end, n.grants.until(group, epoch, n.names(m.Outgoing), n.name, !n.ledger.revoked(n.name, group, epoch)))
+		end = min(end, n.grants.until(group, epoch, n.names(m.Outgoing), n.name, own))
 	}
 	return end
 }

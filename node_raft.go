@@ -23,6 +23,7 @@ func (n *node) load(now instant, r *restored) error {
 		return err
 	}
 	n.replayed = r.HardState.GetCommit()
+	n.confKnown = now // when the last change was known is forgotten
 	n.returning = n.opt.Listed
 	// What lies in the log bars an epoch even before it is known to be committed.
 	return n.cons.Unapplied(func(e logEntry, _ bool) { n.stored(now, e, false) })
@@ -175,8 +176,9 @@ func (n *node) persisted(now instant, done uint64) {
 
 // stored looks at an entry that has reached this node's disk, committed or not.
 func (n *node) stored(now instant, e logEntry, tell bool) {
+	n.confs = slices.DeleteFunc(n.confs, func(index uint64) bool { return index >= e.Index }) // cut off again
 	if e.Conf != nil {
-		n.confStored = max(n.confStored, e.Index)
+		n.confs = append(n.confs[max(0, len(n.confs)-1):], e.Index)
 		return
 	}
 	var entry Entry
@@ -206,6 +208,9 @@ func (n *node) install(now instant, s *appliedSnapshot) {
 		return
 	}
 	st.Index = s.Index
+	if n.state == nil || n.state.ConfIndex != st.ConfIndex {
+		n.confKnown = now
+	}
 	n.state = st
 	n.afterApply(now, true)
 	n.log.Debug("state taken over", "event", "state-installed", "index", s.Index, "generation", st.Config.Generation)
@@ -227,10 +232,12 @@ func (n *node) apply(now instant, e logEntry) {
 	}
 	n.state.Index = e.Index
 	if len(data) == 0 {
+		n.stateHash = hashState(n.state) // what others hold against theirs is of this index
 		return
 	}
 	var entry Entry
 	if err := json.Unmarshal(data, &entry); err != nil {
+		n.stateHash = hashState(n.state)
 		n.log.Error("entry cannot be read; it changes nothing", "event", "entry-unreadable", "index", e.Index, "err", err)
 		return
 	}
@@ -630,8 +637,8 @@ func (n *node) setAside(now instant, why string) {
 	n.joined, n.joining, n.caretaker = false, false, false
 	n.waits, n.holds, n.proposals = nil, nil, nil
 	n.accepted = 0
-	n.ledger.stored, n.confStored = nil, 0 // indexes of the log that is given up
-	n.opt.Bootstrap = false                // it was for the first start; a second founding would be a second cluster
+	n.ledger.stored, n.confs = nil, nil // indexes of the log that is given up
+	n.opt.Bootstrap = false             // it was for the first start; a second founding would be a second cluster
 	n.agent.forgetEpochs()
 	n.grants = grants{seq: n.grants.seq}
 	n.version++
