@@ -78,6 +78,8 @@ type node struct {
 	blindUntil instant // the loop stood still: silence until now proves nothing
 	lastRun    instant
 	yielded    string // why the state was set aside; everything that still runs must stop
+	lostFork   string // an incarnation that was given up and is no ancestor of the one that lives
+	lostForkAt instant
 
 	// liveness and leases
 	peers       peers

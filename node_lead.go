@@ -274,8 +274,7 @@ func (n *node) founding(now instant, v *View) bool {
 
 // report proposes what only this node knows.
 func (n *node) report(now instant) {
-	n.outcomes = append(n.outcomes, n.agent.outcomes...)
-	n.agent.outcomes = nil
+	n.collect(now)
 	if n.yielded != "" && len(n.agent.running()) == 0 {
 		n.log.Info("everything is stopped; joining the cluster anew", "event", "yielded", "why", n.yielded)
 		n.yielded = ""
@@ -297,6 +296,31 @@ func (n *node) report(now instant) {
 	n.reportGroups(now, me)
 	n.reportFitness(now, me)
 	n.proposeLeave(now, me)
+}
+
+// collect takes what the agent has to say. What a caretaker cannot tell is in its log at least; failures that would be
+// forgotten by now had they been counted are dropped.
+func (n *node) collect(now instant) {
+	for _, o := range n.agent.outcomes {
+		if o.kind == entryFailure && o.alone {
+			n.log.Warn(fmt.Sprintf("%s of %s failed: %s; it is counted when there is a majority again", o.op, o.resource, o.reason),
+				"event", "failure-untold", "group", o.group)
+		}
+	}
+	n.outcomes = append(n.outcomes, n.agent.outcomes...)
+	n.agent.outcomes = nil
+	untold := 0
+	for i := len(n.outcomes) - 1; i >= 0; i-- {
+		o := &n.outcomes[i]
+		if o.kind != entryFailure || !o.alone {
+			continue
+		}
+		untold++
+		c := n.config.group(o.group)
+		if untold > untoldMax || c != nil && c.FailureTimeout > 0 && now.sub(o.at) > c.FailureTimeout.D() {
+			n.outcomes = slices.Delete(n.outcomes, i, i+1)
+		}
+	}
 }
 
 func (n *node) proposeJoin(now instant, me *NodeState) {
@@ -344,13 +368,14 @@ func (n *node) reportGroups(now instant, me *NodeState) {
 			if r.serial <= me.Serial {
 				return true
 			}
-			if failure || r.serial != me.Serial+1 {
+			if failure {
 				return false
 			}
 			failure = true
 		}
 		n.propose(now, Entry{Kind: r.kind, Group: r.group, Node: n.name, Epoch: r.epoch, Session: n.opt.Session, Resource: r.resource,
-			Op: r.op, Reason: r.reason, Tail: r.tail, Serial: r.serial})
+			Op: r.op, Reason: r.reason, Tail: r.tail, Serial: r.serial,
+			On: r.alone && n.agent.runs(r.group, r.resource)})
 		return false
 	})
 }

@@ -402,18 +402,24 @@ func (n *node) orders(now instant, marks *[]leaseMark) []order {
 	return out
 }
 
-// blankOrder is for a node without a state: it keeps what its predecessor was granted until that ends, and runs nothing
-// else.
+// blankOrder is for a node without a state: it keeps what its predecessor was granted, and runs nothing else. When that
+// has ended it is closed like any other whose lease has ended, in case the cluster takes this node in meanwhile.
 func (n *node) blankOrder(now instant, c *GroupConfig, marks *[]leaseMark) order {
 	o := order{config: c, want: wantStop, alone: true}
 	if n.yielded != "" {
+		n.open(c.Name)
 		return o
 	}
 	for _, m := range n.marks {
-		if m.Group == c.Name && m.Until > now {
-			*marks = append(*marks, m)
+		if m.Group != c.Name || m.Until <= now && n.agent.stopped(c.Name) {
+			continue
+		}
+		*marks = append(*marks, m)
+		if m.Until > now {
 			n.wake(m.Until)
 			o.want = wantLook
+		} else {
+			n.lapse(now, &GroupState{Name: m.Group, Epoch: m.Epoch}, &o)
 		}
 	}
 	return o
@@ -435,6 +441,9 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		n.keepMark(g, marks)
 		return
 	case !mine || g.Phase == phaseRevoked || g.Phase == phaseFree || n.left || n.leaving && n.cutOff(now):
+		if n.beaten() && !n.agent.stopped(g.Name) {
+			n.shut(now, g.Name) // another life of the cluster may have it already, and a stop takes its time
+		}
 		n.open(g.Name)
 		o.want = wantStop
 		if !mine || g.Phase != phaseRevoked {
@@ -469,7 +478,7 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		}
 		return
 	}
-	n.lapse(now, g, o, marks)
+	n.lapse(now, g, o)
 }
 
 // beaten: another incarnation lives, and this one is about to be set aside.
@@ -486,10 +495,11 @@ func (n *node) keepMark(g *GroupState, marks *[]leaseMark) {
 	}
 }
 
-// caretakes: one of exactly two voters goes on with what it was granted in this boot when there is no majority to ask.
-// Nothing can have been decided without it: every commit needs its own disk.
+// caretakes: one of exactly two voters goes on with what it was granted in this boot when nobody grants it anything, also
+// when a leader is known again and has not granted it anything yet. Nothing can have been decided without it: every
+// commit needs its own disk.
 func (n *node) caretakes(g *GroupState, old *leaseMark) bool {
-	if !n.config.twoVoters() || old == nil || n.hasQuorum() && n.sick(n.lastRun) == "" {
+	if !n.config.twoVoters() || old == nil {
 		return false
 	}
 	st := n.cons.Status()
@@ -498,14 +508,10 @@ func (n *node) caretakes(g *GroupState, old *leaseMark) bool {
 
 // lapse is the end of a lease: the addresses go at once, the rest when the revoke is learnt or after a while. Data that
 // others could mount goes at once too, since nothing but this daemon ends the lease.
-func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
-	i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == g.Name })
-	if i < 0 {
-		n.lapsed = append(n.lapsed, lapse{group: g.Name, since: now})
-		i = len(n.lapsed) - 1
-		n.act.Suspend(g.Name)
-		n.version++
-		if n.lapsed[i].told = n.mark(g) != nil && !n.revoking(g); n.lapsed[i].told {
+func (n *node) lapse(now instant, g *GroupState, o *order) {
+	l, fresh := n.shut(now, g.Name)
+	if fresh {
+		if l.told = n.mark(g) != nil && !n.revoking(g); l.told {
 			n.log.Warn(fmt.Sprintf("the lease of %s is over: its addresses are shut", g.Name), "event", "lease-over", "group", g.Name, "epoch", g.Epoch)
 		}
 	}
@@ -514,11 +520,23 @@ func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
 	if stateful(o.config) {
 		after = 0
 	}
-	if left := after - now.sub(n.lapsed[i].since); left > 0 {
+	if left := after - now.sub(l.since); left > 0 {
 		n.wake(now.add(left))
 		return
 	}
 	o.want, o.epoch = wantStop, 0
+}
+
+// shut lets no traffic of a group's addresses through any more, until reopen or open.
+func (n *node) shut(now instant, group string) (l *lapse, fresh bool) {
+	i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == group })
+	if i < 0 {
+		n.lapsed = append(n.lapsed, lapse{group: group, since: now})
+		i, fresh = len(n.lapsed)-1, true
+		n.act.Suspend(group)
+		n.version++
+	}
+	return &n.lapsed[i], fresh
 }
 
 // revoking tells whether a voter has said that the group is being taken away: this node is about to learn why.

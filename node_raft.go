@@ -583,7 +583,15 @@ func (n *node) meet(now instant, p *peer) {
 		n.wake(p.better.add(2 * n.deadtime()))
 		return
 	}
+	if mine := &n.state.Incarnation; !descendsFrom(h.Ancestors, mine.ID) {
+		n.lostForkAt = now
+		n.lostFork = fmt.Sprintf("incarnation %d of the cluster, forced here by %s, has given way to incarnation %d, in which %s lives", mine.Counter, mine.By, h.Counter, p.name)
+	}
 	n.setAside(now, fmt.Sprintf("%s lives in incarnation %d of the cluster", p.name, h.Counter))
+}
+
+func descendsFrom(ancestors []Ancestor, id uint64) bool {
+	return slices.ContainsFunc(ancestors, func(a Ancestor) bool { return a.ID == id })
 }
 
 func clusterPrefix(id string) uint64 {
@@ -597,12 +605,10 @@ func clusterPrefix(id string) uint64 {
 // log is in it, then the smaller id.
 func (n *node) yieldsTo(h *heartbeat) bool {
 	mine := &n.state.Incarnation
-	descends := slices.ContainsFunc(h.Ancestors, func(a Ancestor) bool { return a.ID == mine.ID })
-	parent := slices.ContainsFunc(mine.Ancestors, func(a Ancestor) bool { return a.ID == h.Incarnation })
 	switch {
-	case descends:
+	case descendsFrom(h.Ancestors, mine.ID):
 		return !n.hasQuorum()
-	case parent:
+	case descendsFrom(mine.Ancestors, h.Incarnation):
 		return h.Flags&flagQuorum != 0
 	case h.Counter != mine.Counter:
 		return h.Counter > mine.Counter
