@@ -45,12 +45,15 @@ type outcome struct {
 	reason   string
 	tail     string
 	serial   uint64
+	at       instant // of a failure
+	alone    bool    // a failure that nobody could be told of then
 }
 
 const (
 	fitInterval    = 2 * time.Second
 	waitingRetry   = 500 * time.Millisecond // after errWaiting
 	unknownsToFail = 3                      // monitors in a row that could not be read
+	untoldMax      = 100                    // failures that wait to be told
 )
 
 // agent is all groups on this node.
@@ -98,6 +101,7 @@ type resourceAgent struct {
 	failed   []uint64 // serials of its failures that the state may not have counted yet
 	failedOp string   // what failed last
 	failedAt instant
+	row      int  // failures since there was none for failure_timeout
 	ignored  bool // it is not well and on_fail says "ignore": told once
 	noticed  bool // its watcher saw something while a monitor was under way
 	stuck    bool // its stop failed under order.again == stuckAt
@@ -300,7 +304,7 @@ func (g *groupAgent) uncounted(r *resourceAgent) int {
 
 // mustPause keeps a lasting failure from spinning where nobody counts.
 func (g *groupAgent) mustPause(now instant, r *resourceAgent) bool {
-	r.retryAt = r.failedAt.add(tryDelay(max(0, g.uncounted(r)-2)))
+	r.retryAt = r.failedAt.add(tryDelay(max(0, r.row-2)))
 	return r.retryAt > now
 }
 
@@ -370,18 +374,18 @@ func (g *groupAgent) mayRestart(now instant, r *resourceAgent) bool {
 	if r.unfit != "" {
 		return false
 	}
-	uncounted := g.uncounted(r)
-	if g.order.alone {
-		return uncounted < 2 || !g.mustPause(now, r) // nobody counts, and nobody else can take it
+	if r.hold && r.config.OnFail == "block" {
+		return false // the state follows with phase blocked; cleanup lifts it
 	}
+	if g.order.alone {
+		return r.row < 2 || !g.mustPause(now, r) // nobody counts, and nobody else can take it
+	}
+	uncounted := g.uncounted(r)
 	var f ResourceState
 	for _, c := range g.order.counts {
 		if c.Resource == r.config.Name {
 			f = c
 		}
-	}
-	if r.hold && r.config.OnFail == "block" {
-		return false // the state follows with phase blocked; cleanup lifts it
 	}
 	if uncounted > 0 && (r.config.OnFail == "move" || g.order.want != wantRun) {
 		return false
@@ -570,11 +574,26 @@ func (g *groupAgent) monitorFailed(now instant, r *resourceAgent, d actionDone) 
 // fail reports a failed operation.
 func (g *groupAgent) fail(now instant, r *resourceAgent, d actionDone) {
 	g.a.serial++
+	if t := g.config.FailureTimeout.D(); t > 0 && now.sub(r.failedAt) > t {
+		r.row = 0
+	}
+	r.row++
 	r.failedAt = now
 	r.failed = append(slices.DeleteFunc(r.failed, func(s uint64) bool { return s <= g.order.counted }), g.a.serial)
+	r.failed = r.failed[max(0, len(r.failed)-untoldMax):]
 	r.failedOp = d.Op
 	g.a.outcomes = append(g.a.outcomes, outcome{kind: entryFailure, group: g.name, epoch: g.order.epoch, resource: r.config.Name,
-		op: d.Op, reason: d.Err, tail: d.Tail, serial: g.a.serial})
+		op: d.Op, reason: d.Err, tail: d.Tail, serial: g.a.serial, at: now, alone: g.order.alone})
+}
+
+// runs tells whether a resource is read back as running here.
+func (a *agent) runs(group, resource string) bool {
+	g := a.group(group)
+	if g == nil {
+		return false
+	}
+	r := g.resource(resource)
+	return r != nil && r.cond == conditionRunning
 }
 
 // renumber begins to count failures from 1, as the state does from a join on; what is not told yet keeps its order.

@@ -471,7 +471,7 @@ func (a *applying) failure() {
 	if g == nil || n == nil {
 		return
 	}
-	if n.Session != a.e.Session || a.e.Serial != n.Serial+1 {
+	if n.Session != a.e.Session || a.e.Serial <= n.Serial {
 		a.refuse("failure %d of session %x does not follow %d", a.e.Serial, a.e.Session, n.Serial)
 		return
 	}
@@ -489,9 +489,10 @@ func (a *applying) failure() {
 		r.Failcount++
 		count = fmt.Sprintf("failure %d", r.Failcount)
 	}
-	r.Fatal = r.Fatal || a.e.Op == opStart || a.e.Op == opMonitor && onFail == "move"
+	// What a caretaker tells late and has overcome since is counted, and no reason to leave what runs or to touch it no more.
+	r.Fatal = r.Fatal || !a.e.On && (a.e.Op == opStart || a.e.Op == opMonitor && onFail == "move")
 	a.event(eventFailure, n.Name, g.Name, "%s of %s failed on %s (%s): %s", a.e.Op, a.e.Resource, n.Name, count, a.e.Reason)
-	if g.Owner != n.Name || g.Epoch != a.e.Epoch || g.Phase == phaseBlocked {
+	if g.Owner != n.Name || g.Epoch != a.e.Epoch || g.Phase == phaseBlocked || a.e.On {
 		return
 	}
 	if a.e.Op == opStop || onFail == "block" && a.e.Op == opMonitor {

@@ -72,12 +72,14 @@ type node struct {
 	nextTick   instant
 	storeErr   string // the last write could not be stored
 	storeBad   instant
-	confStored uint64 // index of the last change of members on this disk
-	alone      uint64 // incarnation that this process has forced
+	confs      []uint64 // indexes of the last two changes of members in the log on this disk
+	alone      uint64   // incarnation that this process has forced
 	forcedAt   instant
 	blindUntil instant // the loop stood still: silence until now proves nothing
 	lastRun    instant
 	yielded    string // why the state was set aside; everything that still runs must stop
+	lostFork   string // an incarnation that was given up and is no ancestor of the one that lives
+	lostForkAt instant
 
 	// liveness and leases
 	peers       peers
@@ -127,8 +129,9 @@ type lapse struct {
 }
 
 type noLeaseSince struct {
-	node  string
-	since instant
+	node    string
+	session uint64
+	since   instant
 }
 
 // newNode makes a node. Nothing is sent or started before the first event.

@@ -178,7 +178,7 @@ func (n *node) view(now instant) *View {
 func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensusStatus) NodeView {
 	if s.Name == n.name {
 		return NodeView{Name: s.Name, Heard: true, Direct: true, Leaving: n.leaving, Sick: n.sick(now), Member: n.member,
-			Session: n.opt.Session, CaughtUp: true, NoLease: n.noLeaseFor(now, s.Name, !n.config.isWitness(n.name) && !n.granted(now))}
+			Session: n.opt.Session, CaughtUp: true, NoLease: n.noLeaseFor(now, s.Name, n.opt.Session, !n.config.isWitness(n.name) && !n.granted(now))}
 	}
 	p := n.peers.get(s.Name)
 	age := n.peers.age(now, s.Name, voters, n.deadtime())
@@ -194,7 +194,7 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 	if h.Flags&flagSick != 0 {
 		x.Sick = "its state cannot be stored"
 	}
-	x.NoLease = n.noLeaseFor(now, s.Name, now.sub(p.beatAt) < n.deadtime() && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
+	x.NoLease = n.noLeaseFor(now, s.Name, p.session, now.sub(p.beatAt) < n.deadtime() && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
 	for _, q := range st.Peers {
 		if q.Member == s.Member {
 			x.CaughtUp = q.CaughtUp
@@ -203,19 +203,23 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 	return x
 }
 
-// noLeaseFor counts for how long a node has said that no majority grants it anything.
-func (n *node) noLeaseFor(now instant, node string, says bool) time.Duration {
+// noLeaseFor counts for how long a session of a node has said that no majority grants it anything. While members change
+// nobody who has not applied the change can be granted anything: that time is not held against it.
+func (n *node) noLeaseFor(now instant, node string, session uint64, says bool) time.Duration {
 	i := slices.IndexFunc(n.noLease, func(x noLeaseSince) bool { return x.node == node })
 	switch {
-	case !says && i >= 0:
-		n.noLease = slices.Delete(n.noLease, i, i+1)
-	case says && i < 0:
-		n.noLease = append(n.noLease, noLeaseSince{node, now})
+	case !says:
+		if i >= 0 {
+			n.noLease = slices.Delete(n.noLease, i, i+1)
+		}
+		return 0
+	case i < 0:
+		n.noLease = append(n.noLease, noLeaseSince{node, session, now})
 		return 1
-	case says:
-		return max(1, now.sub(n.noLease[i].since))
+	case n.noLease[i].session != session:
+		n.noLease[i] = noLeaseSince{node, session, now}
 	}
-	return 0
+	return max(1, now.sub(max(n.noLease[i].since, n.confKnown)))
 }
 
 func (n *node) viewGroup(now instant, g *GroupState, voters, outgoing []string) GroupView {
@@ -270,8 +274,7 @@ func (n *node) founding(now instant, v *View) bool {
 
 // report proposes what only this node knows.
 func (n *node) report(now instant) {
-	n.outcomes = append(n.outcomes, n.agent.outcomes...)
-	n.agent.outcomes = nil
+	n.collect(now)
 	if n.yielded != "" && len(n.agent.running()) == 0 {
 		n.log.Info("everything is stopped; joining the cluster anew", "event", "yielded", "why", n.yielded)
 		n.yielded = ""
@@ -293,6 +296,31 @@ func (n *node) report(now instant) {
 	n.reportGroups(now, me)
 	n.reportFitness(now, me)
 	n.proposeLeave(now, me)
+}
+
+// collect takes what the agent has to say. What a caretaker cannot tell is in its log at least; failures that would be
+// forgotten by now had they been counted are dropped.
+func (n *node) collect(now instant) {
+	for _, o := range n.agent.outcomes {
+		if o.kind == entryFailure && o.alone {
+			n.log.Warn(fmt.Sprintf("%s of %s failed: %s; it is counted when there is a majority again", o.op, o.resource, o.reason),
+				"event", "failure-untold", "group", o.group)
+		}
+	}
+	n.outcomes = append(n.outcomes, n.agent.outcomes...)
+	n.agent.outcomes = nil
+	untold := 0
+	for i := len(n.outcomes) - 1; i >= 0; i-- {
+		o := &n.outcomes[i]
+		if o.kind != entryFailure || !o.alone {
+			continue
+		}
+		untold++
+		c := n.config.group(o.group)
+		if untold > untoldMax || c != nil && c.FailureTimeout > 0 && now.sub(o.at) > c.FailureTimeout.D() {
+			n.outcomes = slices.Delete(n.outcomes, i, i+1)
+		}
+	}
 }
 
 func (n *node) proposeJoin(now instant, me *NodeState) {
@@ -340,13 +368,14 @@ func (n *node) reportGroups(now instant, me *NodeState) {
 			if r.serial <= me.Serial {
 				return true
 			}
-			if failure || r.serial != me.Serial+1 {
+			if failure {
 				return false
 			}
 			failure = true
 		}
 		n.propose(now, Entry{Kind: r.kind, Group: r.group, Node: n.name, Epoch: r.epoch, Session: n.opt.Session, Resource: r.resource,
-			Op: r.op, Reason: r.reason, Tail: r.tail, Serial: r.serial})
+			Op: r.op, Reason: r.reason, Tail: r.tail, Serial: r.serial,
+			On: r.alone && n.agent.runs(r.group, r.resource)})
 		return false
 	})
 }

@@ -48,14 +48,14 @@ func (n *node) heartbeatFrom(now instant, p *peer, r received) {
 	n.answer(now, p)
 }
 
-// answer grants an owner what it asks for, if this node is a member that knows no less of the members than it should. A
+// answer grants an owner what it asks for, if this node is a member and the owner knows of the members what it should. A
 // learner's word counts only once it votes; it is given before, so that the promotion costs the owner no lease.
 func (n *node) answer(now instant, p *peer) {
 	h := &p.beat
 	if h.Lease <= 0 || n.cons == nil || n.state == nil || h.Incarnation != n.incarnation() || p.better != 0 {
 		return
 	}
-	if st := n.cons.Status(); !st.Voter && !st.Learner || h.Applied < n.confStored || h.Lease > n.longestLease() || n.state.nameOf(h.Member) != p.name {
+	if st := n.cons.Status(); !st.Voter && !st.Learner || h.Applied < n.confsDue() || h.Lease > n.longestLease() || n.state.nameOf(h.Member) != p.name {
 		return
 	}
 	a := ack{Seq: h.Seq, Member: n.member, Incarnation: n.incarnation(), Lease: h.Lease, Generation: n.state.Config.Generation,
@@ -63,6 +63,16 @@ func (n *node) answer(now instant, p *peer) {
 	if body, ok := a.encode(); ok {
 		n.tr.Send(p.name, kindAck, body)
 	}
+}
+
+// confsDue is the change of members that whoever is granted anything must have applied: the last one that this node has
+// applied itself, and all on its disk but the last. One step does no harm, since majorities before and after it have a
+// voter in common; and a change is in the log only when the one before it is committed, so nobody waits for a commit.
+func (n *node) confsDue() uint64 {
+	if len(n.confs) < 2 {
+		return n.state.ConfIndex
+	}
+	return max(n.state.ConfIndex, n.confs[0])
 }
 
 // nameOf is the node that a member id belongs to.
@@ -215,9 +225,10 @@ func (n *node) leaseEnd(group string, epoch uint64) instant {
 		return 0
 	}
 	m := n.cons.Status().Members
-	end := n.grants.until(group, epoch, n.names(m.Voters), n.name, !n.ledger.revoked(n.name, group, epoch))
+	own := !n.ledger.revoked(n.name, group, epoch) && n.state.Index >= n.confsDue()
+	end := n.grants.until(group, epoch, n.names(m.Voters), n.name, own)
 	if len(m.Outgoing) > 0 {
-		end = min(end, n.grants.until(group, epoch, n.names(m.Outgoing), n.name, !n.ledger.revoked(n.name, group, epoch)))
+		end = min(end, n.grants.until(group, epoch, n.names(m.Outgoing), n.name, own))
 	}
 	return end
 }
@@ -391,18 +402,24 @@ func (n *node) orders(now instant, marks *[]leaseMark) []order {
 	return out
 }
 
-// blankOrder is for a node without a state: it keeps what its predecessor was granted until that ends, and runs nothing
-// else.
+// blankOrder is for a node without a state: it keeps what its predecessor was granted, and runs nothing else. When that
+// has ended it is closed like any other whose lease has ended, in case the cluster takes this node in meanwhile.
 func (n *node) blankOrder(now instant, c *GroupConfig, marks *[]leaseMark) order {
 	o := order{config: c, want: wantStop, alone: true}
 	if n.yielded != "" {
+		n.open(c.Name)
 		return o
 	}
 	for _, m := range n.marks {
-		if m.Group == c.Name && m.Until > now {
-			*marks = append(*marks, m)
+		if m.Group != c.Name || m.Until <= now && n.agent.stopped(c.Name) {
+			continue
+		}
+		*marks = append(*marks, m)
+		if m.Until > now {
 			n.wake(m.Until)
 			o.want = wantLook
+		} else {
+			n.lapse(now, &GroupState{Name: m.Group, Epoch: m.Epoch}, &o)
 		}
 	}
 	return o
@@ -424,6 +441,9 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		n.keepMark(g, marks)
 		return
 	case !mine || g.Phase == phaseRevoked || g.Phase == phaseFree || n.left || n.leaving && n.cutOff(now):
+		if n.beaten() && !n.agent.stopped(g.Name) {
+			n.shut(now, g.Name) // another life of the cluster may have it already, and a stop takes its time
+		}
 		n.open(g.Name)
 		o.want = wantStop
 		if !mine || g.Phase != phaseRevoked {
@@ -458,7 +478,7 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		}
 		return
 	}
-	n.lapse(now, g, o, marks)
+	n.lapse(now, g, o)
 }
 
 // beaten: another incarnation lives, and this one is about to be set aside.
@@ -475,10 +495,11 @@ func (n *node) keepMark(g *GroupState, marks *[]leaseMark) {
 	}
 }
 
-// caretakes: one of exactly two voters goes on with what it was granted in this boot when there is no majority to ask.
-// Nothing can have been decided without it: every commit needs its own disk.
+// caretakes: one of exactly two voters goes on with what it was granted in this boot when nobody grants it anything, also
+// when a leader is known again and has not granted it anything yet. Nothing can have been decided without it: every
+// commit needs its own disk.
 func (n *node) caretakes(g *GroupState, old *leaseMark) bool {
-	if !n.config.twoVoters() || old == nil || n.hasQuorum() && n.sick(n.lastRun) == "" {
+	if !n.config.twoVoters() || old == nil {
 		return false
 	}
 	st := n.cons.Status()
@@ -487,14 +508,10 @@ func (n *node) caretakes(g *GroupState, old *leaseMark) bool {
 
 // lapse is the end of a lease: the addresses go at once, the rest when the revoke is learnt or after a while. Data that
 // others could mount goes at once too, since nothing but this daemon ends the lease.
-func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
-	i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == g.Name })
-	if i < 0 {
-		n.lapsed = append(n.lapsed, lapse{group: g.Name, since: now})
-		i = len(n.lapsed) - 1
-		n.act.Suspend(g.Name)
-		n.version++
-		if n.lapsed[i].told = n.mark(g) != nil && !n.revoking(g); n.lapsed[i].told {
+func (n *node) lapse(now instant, g *GroupState, o *order) {
+	l, fresh := n.shut(now, g.Name)
+	if fresh {
+		if l.told = n.mark(g) != nil && !n.revoking(g); l.told {
 			n.log.Warn(fmt.Sprintf("the lease of %s is over: its addresses are shut", g.Name), "event", "lease-over", "group", g.Name, "epoch", g.Epoch)
 		}
 	}
@@ -503,11 +520,23 @@ func (n *node) lapse(now instant, g *GroupState, o *order, marks *[]leaseMark) {
 	if stateful(o.config) {
 		after = 0
 	}
-	if left := after - now.sub(n.lapsed[i].since); left > 0 {
+	if left := after - now.sub(l.since); left > 0 {
 		n.wake(now.add(left))
 		return
 	}
 	o.want, o.epoch = wantStop, 0
+}
+
+// shut lets no traffic of a group's addresses through any more, until reopen or open.
+func (n *node) shut(now instant, group string) (l *lapse, fresh bool) {
+	i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == group })
+	if i < 0 {
+		n.lapsed = append(n.lapsed, lapse{group: group, since: now})
+		i, fresh = len(n.lapsed)-1, true
+		n.act.Suspend(group)
+		n.version++
+	}
+	return &n.lapsed[i], fresh
 }
 
 // revoking tells whether a voter has said that the group is being taken away: this node is about to learn why.

@@ -23,6 +23,7 @@ func (n *node) load(now instant, r *restored) error {
 		return err
 	}
 	n.replayed = r.HardState.GetCommit()
+	n.confKnown = now // when the last change was known is forgotten
 	n.returning = n.opt.Listed
 	// What lies in the log bars an epoch even before it is known to be committed.
 	return n.cons.Unapplied(func(e logEntry, _ bool) { n.stored(now, e, false) })
@@ -175,8 +176,9 @@ func (n *node) persisted(now instant, done uint64) {
 
 // stored looks at an entry that has reached this node's disk, committed or not.
 func (n *node) stored(now instant, e logEntry, tell bool) {
+	n.confs = slices.DeleteFunc(n.confs, func(index uint64) bool { return index >= e.Index }) // cut off again
 	if e.Conf != nil {
-		n.confStored = max(n.confStored, e.Index)
+		n.confs = append(n.confs[max(0, len(n.confs)-1):], e.Index)
 		return
 	}
 	var entry Entry
@@ -206,6 +208,9 @@ func (n *node) install(now instant, s *appliedSnapshot) {
 		return
 	}
 	st.Index = s.Index
+	if n.state == nil || n.state.ConfIndex != st.ConfIndex {
+		n.confKnown = now
+	}
 	n.state = st
 	n.afterApply(now, true)
 	n.log.Debug("state taken over", "event", "state-installed", "index", s.Index, "generation", st.Config.Generation)
@@ -227,10 +232,12 @@ func (n *node) apply(now instant, e logEntry) {
 	}
 	n.state.Index = e.Index
 	if len(data) == 0 {
+		n.stateHash = hashState(n.state) // what others hold against theirs is of this index
 		return
 	}
 	var entry Entry
 	if err := json.Unmarshal(data, &entry); err != nil {
+		n.stateHash = hashState(n.state)
 		n.log.Error("entry cannot be read; it changes nothing", "event", "entry-unreadable", "index", e.Index, "err", err)
 		return
 	}
@@ -576,7 +583,15 @@ func (n *node) meet(now instant, p *peer) {
 		n.wake(p.better.add(2 * n.deadtime()))
 		return
 	}
+	if mine := &n.state.Incarnation; !descendsFrom(h.Ancestors, mine.ID) {
+		n.lostForkAt = now
+		n.lostFork = fmt.Sprintf("incarnation %d of the cluster, forced here by %s, has given way to incarnation %d, in which %s lives", mine.Counter, mine.By, h.Counter, p.name)
+	}
 	n.setAside(now, fmt.Sprintf("%s lives in incarnation %d of the cluster", p.name, h.Counter))
+}
+
+func descendsFrom(ancestors []Ancestor, id uint64) bool {
+	return slices.ContainsFunc(ancestors, func(a Ancestor) bool { return a.ID == id })
 }
 
 func clusterPrefix(id string) uint64 {
@@ -590,12 +605,10 @@ func clusterPrefix(id string) uint64 {
 // log is in it, then the smaller id.
 func (n *node) yieldsTo(h *heartbeat) bool {
 	mine := &n.state.Incarnation
-	descends := slices.ContainsFunc(h.Ancestors, func(a Ancestor) bool { return a.ID == mine.ID })
-	parent := slices.ContainsFunc(mine.Ancestors, func(a Ancestor) bool { return a.ID == h.Incarnation })
 	switch {
-	case descends:
+	case descendsFrom(h.Ancestors, mine.ID):
 		return !n.hasQuorum()
-	case parent:
+	case descendsFrom(mine.Ancestors, h.Incarnation):
 		return h.Flags&flagQuorum != 0
 	case h.Counter != mine.Counter:
 		return h.Counter > mine.Counter
@@ -630,8 +643,8 @@ func (n *node) setAside(now instant, why string) {
 	n.joined, n.joining, n.caretaker = false, false, false
 	n.waits, n.holds, n.proposals = nil, nil, nil
 	n.accepted = 0
-	n.ledger.stored, n.confStored = nil, 0 // indexes of the log that is given up
-	n.opt.Bootstrap = false                // it was for the first start; a second founding would be a second cluster
+	n.ledger.stored, n.confs = nil, nil // indexes of the log that is given up
+	n.opt.Bootstrap = false             // it was for the first start; a second founding would be a second cluster
 	n.agent.forgetEpochs()
 	n.grants = grants{seq: n.grants.seq}
 	n.version++

@@ -267,15 +267,15 @@ func TestWhatIsSetAsideLeavesNothingOfItsLogBehind(t *testing.T) {
 	r := newRig(t, rigConfig("alice", "bob"))
 	r.started()
 	r.n.ledger.stored = []storedRevoke{{"bob", "web", 99, 999}}
-	r.n.confStored = 999
+	r.n.confs = []uint64{998, 999}
 	r.n.setAside(r.now, "a test")
 	r.until("all is stopped", 5*time.Second, func() bool { return r.n.yielded == "" })
 	r.until("time passes", 20*time.Second, func() bool { return r.now > at(19000) })
 	if r.n.state != nil {
 		t.Error("it founded a second cluster")
 	}
-	if len(r.n.ledger.stored) > 0 || r.n.confStored > 0 {
-		t.Errorf("revokes %v and the change of members at %d of the old log still count", r.n.ledger.stored, r.n.confStored)
+	if len(r.n.ledger.stored) > 0 || len(r.n.confs) > 0 {
+		t.Errorf("revokes %v and the changes of members at %d of the old log still count", r.n.ledger.stored, r.n.confs)
 	}
 	for _, g := range r.n.agent.groups {
 		if g.started != 0 || g.stopped != 0 {
@@ -349,4 +349,24 @@ func TestNobodyIsShownAsLeaderWhereNoneIsKnown(t *testing.T) {
 			t.Fatalf("leader %q, quorum %v", s.Leader, s.Quorum)
 		}
 	}
+}
+
+func TestTimeWithoutALease(t *testing.T) {
+	r := newRig(t, rigConfig("alice", "bob"))
+	n := r.n
+	n.confKnown = at(0)
+	count := func(now instant, session uint64, says bool, want time.Duration) {
+		t.Helper()
+		if got := n.noLeaseFor(now, "bob", session, says); got != want {
+			t.Errorf("at %d ms in session %d: %s, want %s", now/1e6, session, got, want)
+		}
+	}
+	count(at(1000), 1, true, 1)
+	count(at(1700), 1, true, 700*time.Millisecond)
+	count(at(1800), 2, true, 1) // what the run before it lacked is not held against this one
+	count(at(2100), 2, true, 300*time.Millisecond)
+	n.confKnown = at(2200)
+	count(at(2300), 2, true, 100*time.Millisecond)
+	count(at(2400), 2, false, 0)
+	count(at(2500), 2, true, 1)
 }

@@ -170,7 +170,9 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 		if g.Phase == phaseStarted && n.isLost(now, g.Owner) {
 			x.State = "waiting"
 		}
-		if g.Owner == n.name {
+		if g.Owner == n.name && n.beaten() {
+			x.State, x.Why = "stopping", "another incarnation of the cluster lives, and may run it elsewhere"
+		} else if g.Owner == n.name {
 			if left := n.leaseEnd(g.Name, g.Epoch).sub(now); left > 0 {
 				x.Lease = left.Seconds()
 			}
@@ -314,6 +316,10 @@ func (n *node) statusProblems(now instant, s *Status) {
 	}
 	for i := range s.Groups {
 		n.problemGroup(s, &s.Groups[i])
+	}
+	if n.lostFork != "" && now.sub(n.lostForkAt) < time.Hour {
+		s.Problems = append(s.Problems, Problem{ID: "fork-lost", Severity: "warning", Since: now.sub(n.lostForkAt).Seconds(), What: n.lostFork,
+			Why: "one of two lives goes on", Next: "what was decided in the other is not in force; its state is kept aside in the state folder"})
 	}
 	for _, p := range n.peers.all {
 		if p.better != 0 {

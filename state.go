@@ -209,7 +209,7 @@ type Entry struct {
 	Boot     string   `json:"boot,omitempty"`
 	Member   uint64   `json:"member,omitempty"`
 	Voter    bool     `json:"voter,omitempty"`
-	On       bool     `json:"on,omitempty"`      // node: alive; standby, maintenance: on; leave: false
+	On       bool     `json:"on,omitempty"`      // node: alive; standby, maintenance: on; failure: overcome since; leave: false
 	Running  []string `json:"running,omitempty"` // join, leave: groups that are not read back as stopped
 	Feature  int      `json:"feature,omitempty"`
 
