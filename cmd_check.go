@@ -4,9 +4,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -105,7 +107,9 @@ func allFindings(c *cli.Context) []finding {
 	cl := newClient(c)
 	st, failed := cl.status(c.Context)
 	var cfg *Config
+	self := ""
 	if failed == nil {
+		self = st.Node
 		answer, err := runningConfig(c.Context, cl)
 		if err != nil {
 			all = append(all, finding{levelFail, "configuration: " + err.Error(), "hactl status"})
@@ -120,7 +124,7 @@ func allFindings(c *cli.Context) []finding {
 		all = append(all, more...)
 	}
 	if cfg != nil {
-		all = append(all, keyFinding(cfg.Cluster.KeyFile))
+		all = append(all, hostFindings(c.Context, cfg, self)...)
 		all = append(all, diskFindings(c.String("state-dir"), cfg.Heartbeat.Deadtime.D())...)
 		all = append(all, configFindings(cfg)...)
 	}
@@ -157,10 +161,46 @@ func fileFinding(name string, answer *ConfigAnswer) finding {
 	if err != nil {
 		return finding{levelWarn, fmt.Sprintf("configuration: generation %d is in force, but %v", answer.Generation, err), "hactl config show --text > " + name}
 	}
+	if answer.Generation == 0 {
+		return finding{levelOK, fmt.Sprintf("configuration: %s is good; the cluster is not founded yet", name), ""}
+	}
 	if configHash(text) != answer.Hash {
 		return finding{levelWarn, fmt.Sprintf("configuration: %s is not what the cluster runs (generation %d)", name, answer.Generation), "hactl config show --text | diff - " + name}
 	}
 	return finding{levelOK, fmt.Sprintf("configuration: %s is what the cluster runs (generation %d)", name, answer.Generation), ""}
+}
+
+// hostFindings are what this host lacks for being that node of the file. Without a node its services are left out.
+func hostFindings(ctx context.Context, cfg *Config, node string) []finding {
+	all := []finding{keyFinding(cfg.Cluster.KeyFile)}
+	if cfg.node(node) == nil || cfg.isWitness(node) || os.Geteuid() != 0 {
+		return all
+	}
+	for _, g := range cfg.Groups {
+		for _, r := range g.Resources {
+			if r.Type == "httpd" {
+				runner, err := chooseRunner(ctx, r, resourceEnv{Group: g.Name, Log: slog.New(slog.DiscardHandler)}, systemdRuns(), dialSystemd)
+				all = append(all, serverFindings(ctx, g.Name+"/"+r.Name, runner, err)...)
+			}
+		}
+	}
+	return all
+}
+
+// serverFindings tells whether this host has that web server, and whether it leaves its start to the cluster.
+func serverFindings(ctx context.Context, name string, r httpdRunner, err error) []finding {
+	if err == nil {
+		err = r.fit(ctx)
+	}
+	if err != nil {
+		return []finding{{levelFail, name + ": " + err.Error(), ""}}
+	}
+	if u, ok := r.(*unit); ok {
+		if st, err := u.state(ctx); err == nil && st.atBoot() {
+			return []finding{{levelWarn, fmt.Sprintf("%s: %s is enabled: it starts at boot before the cluster has decided where it runs", name, u.name), "systemctl disable " + u.name}}
+		}
+	}
+	return []finding{{levelOK, name + ": its web server is installed and waits for the cluster to start it", ""}}
 }
 
 // keyFinding looks at who can read the key file; what is in it never leaves it.
@@ -194,11 +234,10 @@ func diskFindings(dir string, deadtime time.Duration) []finding {
 	}
 	took, err := measureSync(dir)
 	if err != nil {
-		hint := ""
 		if errors.Is(err, fs.ErrPermission) {
-			hint = "run it as root"
+			return append(all, finding{levelWarn, "state disk: not measured: " + err.Error(), "run it as root"})
 		}
-		return append(all, finding{levelWarn, "state disk: not measured: " + err.Error(), hint})
+		return append(all, finding{levelFail, "state disk: nothing can be stored: " + err.Error(), "df -h " + dir + "; dmesg"})
 	}
 	return append(all, judgeSync(took, deadtime))
 }
@@ -290,7 +329,7 @@ func statusFindings(s *Status) []finding {
 func keysFinding(s *Status) finding {
 	var keys, seals []string
 	for _, n := range s.Nodes {
-		if n.Key == "" {
+		if n.Key == "" || !n.Heard {
 			continue
 		}
 		if !slices.Contains(keys, n.Key) {
@@ -302,7 +341,7 @@ func keysFinding(s *Status) finding {
 	case 0:
 		return finding{levelWarn, "keys: no node says which key it seals with", "hactl status"}
 	case 1:
-		return finding{levelOK, fmt.Sprintf("keys: all %d nodes that are heard seal with %s", len(seals), keys[0]), ""}
+		return finding{levelOK, "keys: every node that is heard seals with " + strings.ReplaceAll(keys[0], " ", " and "), ""}
 	}
 	return finding{levelWarn, "keys: nodes seal with different keys: " + strings.Join(seals, ", "), "copy the newest key file to every node before you drop a key"}
 }
@@ -310,10 +349,17 @@ func keysFinding(s *Status) finding {
 func linkFindings(s *Status) []finding {
 	var all []finding
 	for _, l := range s.Links {
-		name := fmt.Sprintf("link %s (%s)", l.Name, l.Interface)
+		name, heard := fmt.Sprintf("link %s (%s)", l.Name, l.Interface), 0
+		for _, n := range s.Nodes {
+			if slices.Contains(n.Links, l.Name) {
+				heard++
+			}
+		}
 		switch {
 		case l.State != "up":
 			all = append(all, finding{levelFail, name + ": " + l.State, "ip link show " + l.Interface})
+		case heard == 0 && len(s.Nodes) > 1:
+			all = append(all, finding{levelWarn, name + ": nobody is heard on it", "cable, switch, firewall (the heartbeat port, UDP); does the daemon run on the others, with this key?"})
 		case len(l.Silent) > 0:
 			all = append(all, finding{levelWarn, name + ": not heard on it: " + strings.Join(l.Silent, ", "), "cable, switch, firewall (the heartbeat port, UDP)"})
 		default:

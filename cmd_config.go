@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 )
@@ -74,6 +75,9 @@ func configCommand() *cli.Command {
 }
 
 func checkConfigFile(c *cli.Context) error {
+	if c.IsSet("node") && !c.Bool("host") {
+		return wrongUse("usage: "+c.Command.UsageText, "--node goes with --host")
+	}
 	name := c.Args().First()
 	if name == "" {
 		name = c.String("config")
@@ -84,7 +88,7 @@ func checkConfigFile(c *cli.Context) error {
 	}
 	cfg, problems := parseConfig(text)
 	if c.Bool("host") && cfg != nil {
-		more, err := hostProblems(cfg, text, c.String("node"))
+		more, err := hostProblems(c.Context, cfg, text, c.String("node"))
 		if err != nil {
 			return err
 		}
@@ -101,7 +105,7 @@ func checkConfigFile(c *cli.Context) error {
 }
 
 // hostProblems are what this host lacks for being its node.
-func hostProblems(cfg *Config, text []byte, node string) ([]configError, error) {
+func hostProblems(ctx context.Context, cfg *Config, text []byte, node string) ([]configError, error) {
 	host, err := hostInterfaces()
 	if err != nil {
 		return nil, err
@@ -116,18 +120,27 @@ func hostProblems(cfg *Config, text []byte, node string) ([]configError, error) 
 	if err != nil {
 		return nil, &hintError{err.Error(), "hactl config check --host --node NAME", exitBadConfig}
 	}
-	return checkHost(cfg, text, node, host), nil
+	problems := checkHost(cfg, text, node, host)
+	for _, f := range hostFindings(ctx, cfg, node) {
+		switch f.level {
+		case levelFail:
+			problems = append(problems, configError{Severity: severityError, What: f.what, Hint: f.hint})
+		case levelWarn:
+			problems = append(problems, configError{Severity: severityWarning, What: f.what, Hint: f.hint})
+		}
+	}
+	return problems, nil
 }
 
 func configFileText(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe that nobody writes to is empty, not a wait
 	if err != nil {
-		return nil, &hintError{err.Error(), "hactl config check FILE names another", exitBadConfig}
+		return nil, &hintError{err.Error(), "name another FILE", exitBadConfig}
 	}
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, configFileMax+1))
 	if err != nil {
-		return nil, &hintError{err.Error(), "hactl config check FILE names another", exitBadConfig}
+		return nil, &hintError{err.Error(), "name another FILE", exitBadConfig}
 	}
 	if len(text) > configFileMax {
 		return nil, &hintError{fmt.Sprintf("%s is larger than %d bytes", name, configFileMax), "is it the right file?", exitBadConfig}

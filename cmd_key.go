@@ -56,7 +56,7 @@ To roll the key without an outage:
 				return &hintError{err.Error(), "run it as root", exitError}
 			}
 			if err != nil {
-				return err
+				return &hintError{err.Error(), "hactl help keygen", exitError}
 			}
 			_, err = fmt.Fprintf(c.App.Writer, done, id, file)
 			return err

@@ -197,6 +197,9 @@ func (s step) check(n clusterNames) error {
 			return noSuch(strings.ToLower(kind), name, known)
 		}
 	}
+	if s[0] == "move" && n.config.isWitness(s[2]) {
+		return runsNoGroups(s[2], n.config.fullNodes())
+	}
 	if len(s) == 3 && s[0] == "cut" && s[1] == s[2] {
 		return wrongUse("name two nodes", "%s cannot be cut from itself", s[1])
 	}

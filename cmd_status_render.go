@@ -43,7 +43,7 @@ func headline(s *Status) string {
 	case len(s.Groups) == 0:
 		text = "No groups are configured."
 	default:
-		text = sentence(strings.Join(groupClauses(s.Groups), "; "))
+		text = sentence(strings.Join(groupClauses(s), "; "))
 	}
 	switch {
 	case s.Caretaker:
@@ -66,7 +66,7 @@ func headline(s *Status) string {
 	case yours > 1:
 		text += fmt.Sprintf(" %d problems need you.", yours)
 	case len(s.Problems) > 0:
-		text += " Nothing for you to do; what is not well is named below."
+		text += " What is not well is named below."
 	default:
 		text += " Nothing needs you."
 	}
@@ -74,8 +74,9 @@ func headline(s *Status) string {
 }
 
 // groupClauses names each of a few groups, or those of many that are not up and how many are.
-func groupClauses(groups []GroupStatus) []string {
+func groupClauses(s *Status) []string {
 	const few = 3
+	groups := s.Groups
 	var clauses []string
 	up := 0
 	for i := range groups {
@@ -86,7 +87,7 @@ func groupClauses(groups []GroupStatus) []string {
 				continue
 			}
 		}
-		clauses = append(clauses, groupClause(g))
+		clauses = append(clauses, groupClause(s, g))
 	}
 	switch {
 	case len(groups) <= few || up == 0:
@@ -98,7 +99,10 @@ func groupClauses(groups []GroupStatus) []string {
 	return clauses
 }
 
-func groupClause(g *GroupStatus) string {
+func groupClause(s *Status, g *GroupStatus) string {
+	if g.State == "waiting" && (!s.Quorum || g.Owner == s.Node) {
+		return g.Name + " is not up here, and may be up elsewhere" // this node cannot know: its own lease is over, or nobody tells it
+	}
 	switch g.State {
 	case "started":
 		text := g.Name + " is up on " + g.Owner

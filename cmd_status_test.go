@@ -95,14 +95,14 @@ func TestHeadline(t *testing.T) {
 	for name, want := range map[string]string{
 		"well":         "web is up on alice, its data is safe on alice and bob. Nothing needs you.",
 		"node-lost":    "web is up on alice, its data has one good copy only, on alice. One problem needs you.",
-		"waiting":      "web is DOWN and waits. Nothing for you to do; what is not well is named below.",
+		"waiting":      "web is DOWN and waits. What is not well is named below.",
 		"blocked":      "web is BLOCKED. One problem needs you.",
 		"two-groups":   "web is up on alice, its data is safe on alice and bob; db is starting on bob. Nothing needs you.",
 		"five-groups":  "db is DOWN; 4 of 5 groups are up. Nothing needs you.",
 		"caretaker":    "web is up on alice, its data is safe on alice and bob. No majority: this node is caretaker of what it runs. One problem needs you.",
 		"no-quorum":    "web is DOWN. This node hears no majority, so what it knows of the others may be old. One problem needs you.",
 		"empty":        "No groups are configured. Nothing needs you.",
-		"witness-lost": "web is up on alice, its data is safe on alice and bob. Nothing for you to do; what is not well is named below.",
+		"witness-lost": "web is up on alice, its data is safe on alice and bob. What is not well is named below.",
 	} {
 		if got := headline(situations()[name]); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)

@@ -363,6 +363,10 @@ func toHint(err error) *hintError {
 	return &hintError{err.Error(), "", exitError}
 }
 
+func runsNoGroups(witness string, full []string) error {
+	return wrongUse("nodes that may: "+strings.Join(full, ", "), "%s is a witness: it runs no groups", witness)
+}
+
 // check refuses a command that names what does not exist or leaves out what it needs.
 func (c Command) check(st *Status) error {
 	var group, node bool // what it needs
@@ -393,7 +397,7 @@ func (c Command) check(st *Status) error {
 	full := st.fullNodes()
 	switch {
 	case c.Name == commandMove && !slices.Contains(full, c.Node):
-		return wrongUse("nodes that may: "+strings.Join(full, ", "), "%s is a witness: it runs no groups", c.Node)
+		return runsNoGroups(c.Node, full)
 	case c.Name == commandConfirmDead && c.Node == st.Node:
 		return wrongUse("name the node that is gone", "%s is this node, and it answers", c.Node)
 	}

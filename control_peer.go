@@ -23,7 +23,7 @@ import (
 
 const (
 	readersGroup = "haclient"
-	hintReaders  = "sudo hactl …, or to read only: usermod -aG " + readersGroup + " USER and log in again"
+	hintReaders  = "run it as root, or to read only: groupadd -rf " + readersGroup + "; usermod -aG " + readersGroup + " USER; systemctl restart ha; log in again"
 	socketMax    = 107 // sun_path without its zero
 
 	// Connections at once of one user: a reader that leaks them cannot keep root out.

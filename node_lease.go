@@ -539,6 +539,11 @@ func (n *node) shut(now instant, group string) (l *lapse, fresh bool) {
 	return &n.lapsed[i], fresh
 }
 
+// isShut tells whether the addresses of a group of this node are shut, since its lease is over.
+func (n *node) isShut(group string) bool {
+	return slices.ContainsFunc(n.lapsed, func(l lapse) bool { return l.group == group })
+}
+
 // revoking tells whether a voter has said that the group is being taken away: this node is about to learn why.
 func (n *node) revoking(g *GroupState) bool {
 	return n.ledger.revoked(n.name, g.Name, g.Epoch) ||

@@ -390,7 +390,7 @@ func (n *node) mayFound(now instant) string {
 		}
 	}
 	if len(missing) > 0 {
-		return fmt.Sprintf("waiting to hear %v for the first time; without them: hactl daemon --bootstrap", missing)
+		return fmt.Sprintf("waiting to hear %s for the first time: is the daemon running there, with the same key file? (hactl check, there)", wordList(missing, "and"))
 	}
 	if n.config.Nodes[0].Name != n.name {
 		return fmt.Sprintf("waiting for %s to found the cluster", n.config.Nodes[0].Name)

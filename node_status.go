@@ -170,9 +170,14 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 		if g.Phase == phaseStarted && n.isLost(now, g.Owner) {
 			x.State = "waiting"
 		}
-		if g.Owner == n.name && n.beaten() {
+		switch mine := g.Owner == n.name; {
+		case mine && n.beaten():
 			x.State, x.Why = "stopping", "another incarnation of the cluster lives, and may run it elsewhere"
-		} else if g.Owner == n.name {
+		case mine && n.isShut(g.Name):
+			x.State, x.Rule = "waiting", "" // what the log that is known here says of it may be over
+			x.Why = fmt.Sprintf("the lease of %s is over: its addresses are shut here, and what else runs is stopped soon; another node may run it by now", n.name)
+		}
+		if g.Owner == n.name && !n.beaten() {
 			if left := n.leaseEnd(g.Name, g.Epoch).sub(now); left > 0 {
 				x.Lease = left.Seconds()
 			}
@@ -272,6 +277,9 @@ func (n *node) statusResources(g *GroupState, x *GroupStatus, out surroundings) 
 			// What is stopped here is no news where another node owns the group.
 			if ra := a.resource(rc.Name); ra != nil && (g.Owner == n.name || ra.cond != conditionStopped) {
 				r.State = ra.word()
+				if r.State == "running" && rc.Type == "vip" && n.isShut(g.Name) {
+					r.State = "shut"
+				}
 				if ra.detail != "" {
 					r.Detail = ra.detail
 				}
@@ -352,7 +360,7 @@ func (n *node) problemNode(s *Status, x NodeStatus) {
 	switch {
 	case x.State == "lost":
 		s.Problems = append(s.Problems, Problem{ID: "node-lost", Severity: "error", What: x.Name + " is lost", Since: x.Since,
-			Next: "it comes back by itself when it runs and is reached; nothing can fail over to it until then"})
+			Next: "it comes back by itself when it runs and is reached; nothing can fail over to it until then", Command: "systemctl status ha (on " + x.Name + ")"})
 	case x.State == "left":
 		s.problem("node-left", "warning", x.Name+" left", "its daemon was stopped", "nothing can fail over to it", "systemctl start ha (on "+x.Name+")")
 	case x.State == "never seen":

@@ -18,6 +18,8 @@ type simulation struct {
 	Links []linkedByLink `json:"links"` // who hears whom: for cut
 
 	failing []failingResource
+	dead    []string // killed; who is only cut off runs on
+	stuck   bool     // nobody is left who may decide
 	out     strings.Builder
 }
 
@@ -80,6 +82,10 @@ func (sim *simulation) where() string {
 	var parts []string
 	for _, g := range sim.State.Groups {
 		switch {
+		case sim.stuck && g.Owner != "":
+			parts = append(parts, sim.stuckWhere(&g))
+		case sim.broken(&g):
+			parts = append(parts, g.Name+" fails on "+g.Owner+" whenever it is tried")
 		case g.Phase == phaseStarted:
 			parts = append(parts, g.Name+" runs on "+g.Owner)
 		case g.Owner != "":
@@ -94,6 +100,21 @@ func (sim *simulation) where() string {
 	return strings.Join(parts, "; ")
 }
 
+// stuckWhere is what becomes of a group when nobody may decide any more.
+func (sim *simulation) stuckWhere(g *GroupState) string {
+	switch dead := slices.Contains(sim.dead, g.Owner); {
+	case sim.State.Config.Effective.Cluster.TwoNode == "" && dead:
+		return g.Name + " runs nowhere: " + g.Owner + " is dead and nobody may take over"
+	case sim.State.Config.Effective.Cluster.TwoNode == "":
+		return g.Name + " runs nowhere: " + g.Owner + " closes itself"
+	case dead:
+		return g.Name + " runs nowhere until: hactl confirm-dead " + g.Owner
+	case g.Phase == phaseStarted:
+		return g.Name + " runs on " + g.Owner
+	}
+	return fmt.Sprintf("%s is %s on %s", g.Name, phaseWord(g.Phase), g.Owner)
+}
+
 func (sim *simulation) step(words []string) error {
 	arg := func(i int) string {
 		if i < len(words) {
@@ -103,12 +124,15 @@ func (sim *simulation) step(words []string) error {
 	}
 	switch arg(0) {
 	case "kill":
+		sim.dead = append(sim.dead, arg(1))
 		sim.unheard(arg(1))
 	case "cut":
 		sim.cut(arg(1), arg(2))
 	case "fail":
 		sim.failing = append(sim.failing, failingResource{arg(1), arg(2), arg(3)})
-		sim.fail(sim.State.group(arg(1)))
+		if g := sim.State.group(arg(1)); !sim.fail(g) {
+			sim.line(fmt.Sprintf("  nothing yet: %s does not run on %s; it will fail there when it is tried", arg(1), arg(3)))
+		}
 	case "move":
 		sim.apply(Entry{Kind: entryPin, Group: arg(1), Node: arg(2), By: "you"})
 	case "unmove":
@@ -176,6 +200,10 @@ func (sim *simulation) reachable(a, b string) bool {
 }
 
 func (sim *simulation) apply(e Entry) {
+	if sim.stuck {
+		sim.line("  nothing: there is no majority to record it")
+		return
+	}
 	e.Clock = sim.View.Clock
 	events, refused := Apply(sim.State, sim.State.Index+1, &e)
 	for _, ev := range events {
@@ -188,10 +216,10 @@ func (sim *simulation) apply(e Entry) {
 
 // settle runs the rules until nothing more follows, or only time would bring something.
 func (sim *simulation) settle() {
-	if !sim.majority() {
+	if sim.stuck = !sim.majority(); sim.stuck {
 		return
 	}
-	waited := time.Duration(0)
+	waited, again := time.Duration(0), false
 	for range simulateRounds {
 		d := Decide(sim.State, sim.View)
 		before := sim.State.Index
@@ -205,6 +233,10 @@ func (sim *simulation) settle() {
 			if e.Kind == entryRevoke {
 				sim.known(e.Group)
 			}
+			again = again || e.Kind == entryRetry && sim.broken(sim.State.group(e.Group))
+		}
+		if again {
+			break // what a step has broken fails as often as it is tried: once is enough to tell
 		}
 		if sim.obey() || sim.State.Index > before {
 			continue
@@ -243,6 +275,11 @@ func (sim *simulation) majority() bool {
 	switch {
 	case sim.View.Self != "" && c.TwoNode == "ignore":
 		sim.line("  no majority: two_node = \"ignore\" takes silence for death, the other goes on alone")
+		for _, n := range sim.State.Nodes {
+			if n.Name != sim.View.Self && n.Voter && !slices.Contains(sim.dead, n.Name) {
+				sim.line(fmt.Sprintf("  %s is not dead and goes on too: both may run everything", n.Name))
+			}
+		}
 		sim.View.Alone = true
 		return true
 	case c.TwoNode == "manual":
@@ -278,6 +315,8 @@ func (sim *simulation) obey() bool {
 		}
 		switch {
 		case g.Phase == phasePlaced && sim.fail(g):
+		case g.Phase == phasePlaced && sim.broken(g):
+			continue
 		case g.Phase == phasePlaced:
 			sim.apply(Entry{Kind: entryStarted, Group: g.Name, Node: g.Owner, Epoch: g.Epoch, Session: n.Session})
 		case g.Phase == phaseRevoked && !g.Stopped:
@@ -288,6 +327,11 @@ func (sim *simulation) obey() bool {
 		did = true
 	}
 	return did
+}
+
+// broken tells whether a step has broken the group where it is.
+func (sim *simulation) broken(g *GroupState) bool {
+	return slices.ContainsFunc(sim.failing, func(f failingResource) bool { return f.group == g.Name && f.node == g.Owner })
 }
 
 // fail reports a start that a step has broken, until its node gives up.

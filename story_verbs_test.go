@@ -23,7 +23,7 @@ func (s *story) verb(f []string) error {
 		return s.wait(f)
 	case "on", "ask":
 		return s.operator(f)
-	case "status", "why", "history", "truth":
+	case "status", "why", "history", "truth", "simulate":
 		return s.show(f)
 	case "allow": // GROUP has two owners because …
 		s.w.checks.allowed = append(s.w.checks.allowed, f[1])
@@ -481,6 +481,15 @@ func (s *story) show(f []string) error {
 	m := s.w.host(f[1])
 	if m == nil || m.life == nil {
 		return fmt.Errorf("no daemon on %s", f[1])
+	}
+	if f[0] == "simulate" {
+		var steps []string
+		for _, step := range strings.Split(strings.Join(f[2:], " "), ",") {
+			steps = append(steps, strings.TrimSpace(step))
+		}
+		text, err := simulate(m.life.node.snapshot(m.now()), steps)
+		s.say("%s", strings.TrimRight(text, "\n"))
+		return err
 	}
 	out := surroundings{version: "story"}
 	for _, l := range m.life.node.config.Links {

@@ -47,6 +47,9 @@ type unitState struct {
 	NeedReload bool
 }
 
+// atBoot tells whether systemd starts it by itself.
+func (s unitState) atBoot() bool { return s.UnitFile == "enabled" || s.UnitFile == "enabled-runtime" }
+
 func (s unitState) known() bool { return s.Load == "loaded" }
 
 var (
@@ -125,7 +128,7 @@ func (u *unit) probe(ctx context.Context) (int, condition, error) {
 	if err != nil {
 		return 0, conditionUnknown, err
 	}
-	if st.UnitFile == "enabled" || st.UnitFile == "enabled-runtime" {
+	if st.atBoot() {
 		u.warned.Do(func() {
 			u.log.Warn("the unit is enabled, so systemd starts it at boot before the cluster has decided where it runs",
 				"event", "unit-enabled", "unit", u.name, "fix", "systemctl disable "+u.name)
