@@ -130,7 +130,7 @@ func TestStatusFindings(t *testing.T) {
 	for name, want := range map[string]string{
 		"well":      "keys ok, link ok, link ok, clocks ok, never note",
 		"link-down": "keys warn, link ok, link fail, clocks warn, never note, status warn",
-		"node-lost": "keys ok, link ok, link ok, clocks ok, never note, status warn",
+		"node-lost": "keys ok, link ok, link warn, clocks ok, never note, status warn",
 		"blocked":   "keys ok, link ok, link ok, clocks ok, never note, status fail",
 	} {
 		if got := levels(statusFindings(situations()[name])); got != want {
@@ -142,8 +142,51 @@ func TestStatusFindings(t *testing.T) {
 	if f := linkFindings(silent)[1]; f.level != levelWarn || !strings.Contains(f.what, "bob") {
 		t.Errorf("silent link: %+v", f)
 	}
+	alone := sampleStatus()
+	for i := range alone.Nodes[1:] {
+		alone.Nodes[i+1].Links, alone.Nodes[i+1].Heard = nil, false
+	}
+	for _, f := range linkFindings(alone) {
+		if f.level != levelWarn || !strings.Contains(f.what, "nobody is heard") {
+			t.Errorf("a link on which nobody is heard: %+v", f)
+		}
+	}
 	if f := keysFinding(&Status{}); f.level != levelWarn {
 		t.Errorf("no keys: %+v", f)
+	}
+}
+
+func TestServerFindings(t *testing.T) {
+	for _, k := range []struct{ load, file, level, hint string }{
+		{"loaded", "disabled", levelOK, ""},
+		{"loaded", "enabled", levelWarn, "systemctl disable " + testUnit},
+		{"not-found", "", levelFail, ""},
+		{"masked", "masked", levelFail, ""},
+	} {
+		f := newFakeSystemd("inactive")
+		f.state.Load, f.state.UnitFile = k.load, k.file
+		got := serverFindings(t.Context(), "web/httpd", newUnit(testUnit, testEnv(t), f.dial), nil)
+		if len(got) != 1 || got[0].level != k.level || got[0].hint != k.hint {
+			t.Errorf("%s, %s: %+v", k.load, k.file, got)
+		}
+	}
+}
+
+// Where nothing can be stored there is nothing to measure. /proc takes no files.
+func TestFullStateDisk(t *testing.T) {
+	if got := diskFindings("/proc", time.Second); got[len(got)-1].level != levelFail {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A file that is good is not what the cluster runs before there is one.
+func TestFileFindingUnfounded(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "ha.toml")
+	if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f := fileFinding(name, &ConfigAnswer{}); f.level != levelOK || !strings.Contains(f.what, "not founded") {
+		t.Errorf("%+v", f)
 	}
 }
 
