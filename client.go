@@ -175,13 +175,13 @@ func (c *client) unreached(ctx context.Context, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return &hintError{"the daemon does not run: nobody answers on " + c.path, hintStart, exitNoDaemon}
 	case errors.Is(err, fs.ErrPermission):
-		return &hintError{"permission denied on " + c.path, hintReaders, exitError}
+		return &hintError{"permission denied on " + c.path, hintReaders, exitDenied}
 	case len(c.path) > socketMax:
 		return &hintError{fmt.Sprintf("the path of the socket is longer than %d bytes: %s", socketMax, c.path), "choose a shorter --socket", exitUsage}
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return &hintError{fmt.Sprintf("the daemon has not answered for %s", answerTime), hintLog, exitError}
+		return &hintError{fmt.Sprintf("the daemon has not answered for %s", answerTime), hintLog, exitNoDaemon}
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return &hintError{"the daemon closed the connection without an answer", hintLog, exitError}
+		return &hintError{"the daemon closed the connection without an answer", hintLog, exitNoDaemon}
 	}
 	return fmt.Errorf("ask the daemon: %w", err)
 }

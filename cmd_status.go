@@ -28,7 +28,7 @@ why, what happens next and what to type. --watch goes on until ^C; where the out
 terminal it prints a block for each change.
 
 Exit status: 0 all is well, 1 degraded (up, but the next fault may hurt), 2 down,
-3 the daemon does not run here. With --watch: 0 at ^C.`,
+3 the daemon does not run here or does not answer, 4 you may not ask it. With --watch: 0 at ^C.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "the whole status as JSON; with --watch one object a line"},
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "go on until ^C"},

@@ -142,9 +142,9 @@ func (s *controlServer) handler() http.Handler {
 			case req.Method != r.method:
 				refuse(w, http.StatusMethodNotAllowed, &hintError{req.Method + " is not for " + r.path, "use " + r.method, exitError})
 			case !known || !p.reads():
-				refuse(w, http.StatusForbidden, &hintError{"permission denied: " + p.String() + " may not read", hintReaders, exitError})
+				refuse(w, http.StatusForbidden, &hintError{"permission denied: " + p.String() + " may not read", hintReaders, exitDenied})
 			case change && !p.changes():
-				refuse(w, http.StatusForbidden, &hintError{"permission denied: only root changes anything, and this is " + p.String(), "sudo hactl …", exitError})
+				refuse(w, http.StatusForbidden, &hintError{"permission denied: only root changes anything, and this is " + p.String(), "sudo hactl …", exitDenied})
 			default:
 				req.Body = http.MaxBytesReader(w, req.Body, controlBodyMax)
 				r.answer(w, req)

@@ -86,7 +86,7 @@ func TestControlPermissions(t *testing.T) {
 				}
 				return
 			}
-			if p := lastProgress(t, w); w.Code != http.StatusForbidden || !p.Done || p.Hint == "" || p.Code != exitError || len(f.asked) != 0 {
+			if p := lastProgress(t, w); w.Code != http.StatusForbidden || !p.Done || p.Hint == "" || p.Code != exitDenied || len(f.asked) != 0 {
 				t.Errorf("POST: %d %+v, asked %v", w.Code, p, f.asked)
 			}
 		})
@@ -476,6 +476,16 @@ func TestClientUnreached(t *testing.T) {
 	}
 	dead.SetUnlinkOnClose(false)
 	dead.Close()
+	mute, err := net.Listen("unix", filepath.Join(dir, "mute"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	go func() {
+		for c, err := mute.Accept(); err == nil; c, err = mute.Accept() {
+			c.Close()
+		}
+	}()
 	for _, c := range []struct {
 		path string
 		code int
@@ -483,6 +493,7 @@ func TestClientUnreached(t *testing.T) {
 	}{
 		{filepath.Join(dir, "none"), exitNoDaemon, "systemctl start ha"},
 		{file, exitNoDaemon, "systemctl start ha"},
+		{mute.Addr().String(), exitNoDaemon, "journalctl"},
 		{filepath.Join(dir, strings.Repeat("x", 200)), exitUsage, "shorter"},
 	} {
 		_, err := clientAt(c.path).status(t.Context())

@@ -365,7 +365,9 @@ func (d *daemon) publish(now instant) {
 	for _, l := range d.net.LinkStates() {
 		out.links = append(out.links, LinkStatus{Name: l.Name, Interface: l.Interface, State: l.State})
 	}
-	for _, p := range d.net.Stats().Peers {
+	stats := d.net.Stats()
+	out.keys[d.name] = strings.Join(stats.Keys, " ")
+	for _, p := range stats.Peers {
 		out.keys[p.Name] = strings.Join(p.Keys, " ")
 	}
 	p := &published{status: d.node.Status(now, out), version: d.node.version, at: now}

@@ -84,6 +84,7 @@ type networkStats struct {
 	Links   []linkStats
 	Peers   []peerStats
 	Refused []refusal
+	Keys    []string // what this node seals with, oldest first
 
 	QueueFull   uint64 // received, but the sink was behind
 	Unconfirmed uint64 // not sent: no confirmed session of that peer
@@ -149,6 +150,9 @@ func (n *network) Stats() networkStats {
 		}
 		slices.SortFunc(row.Links, func(a, b peerOnALink) int { return cmp.Compare(a.Link, b.Link) })
 		s.Peers = append(s.Peers, row)
+	}
+	for _, k := range n.keys {
+		s.Keys = append(s.Keys, keyName(k.id()))
 	}
 	return s
 }

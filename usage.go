@@ -16,10 +16,12 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Exit statuses. `status` and `check` use 0, 1 and 2 for what they found.
+// Exit statuses. `status` and `check` use 0, 1 and 2 for what they found; whoever could not look must not seem to have
+// found anything.
 const (
 	exitError       = 1
-	exitNoDaemon    = 3
+	exitNoDaemon    = 3 // it does not run, or does not answer
+	exitDenied      = 4
 	exitUsage       = 64
 	exitInterrupted = 130
 )
