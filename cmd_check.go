@@ -232,6 +232,9 @@ func diskFindings(dir string, deadtime time.Duration) []finding {
 	if info.Mode().Perm()&0o077 != 0 {
 		all = append(all, finding{levelFail, fmt.Sprintf("state folder: others than its owner can read %s (mode %04o)", dir, info.Mode().Perm()), "chmod 700 " + dir})
 	}
+	for _, kept := range keptAside(dir) {
+		all = append(all, finding{levelNote, "state folder: an earlier state of this node was set aside as " + kept, "journalctl -u ha says why; rm -r it when nobody needs it"})
+	}
 	took, err := measureSync(dir)
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {

@@ -56,6 +56,18 @@ func TestMeasureSync(t *testing.T) {
 	if all := diskFindings(filepath.Join(dir, "none"), time.Second); len(all) != 1 || all[0].level != levelWarn || all[0].hint == "" {
 		t.Errorf("a folder that is not there: %+v", all)
 	}
+	kept := filepath.Join(dir, "corrupt-20260102T030405Z-2")
+	for _, sub := range []string{kept, filepath.Join(dir, "raft")} {
+		if err := os.Mkdir(sub, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all := diskFindings(dir, time.Second); len(all) != 2 || all[0].level != levelNote || !strings.Contains(all[0].what, kept) {
+		t.Errorf("with a state that was set aside: %+v", all)
+	}
+	if err := os.Remove(kept); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -48,6 +48,8 @@ func headline(s *Status) string {
 	switch {
 	case s.Caretaker:
 		text += " No majority: this node is caretaker of what it runs."
+	case !s.Quorum && s.Voters == 0:
+		text += " This node is not part of a running cluster yet."
 	case !s.Quorum:
 		text += " This node hears no majority, so what it knows of the others may be old."
 	}

@@ -113,6 +113,10 @@ func TestHeadline(t *testing.T) {
 	if got, want := headline(all), "All 5 groups are up. Nothing needs you."; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+	blank := &Status{Groups: []GroupStatus{{Name: "web", State: "stopped"}}}
+	if got := headline(blank); !strings.Contains(got, "not part of a running cluster yet") {
+		t.Errorf("before the founding: %s", got)
+	}
 	all.Problems = make([]Problem, 3)
 	all.Problems[0].Command, all.Problems[1].Command = "a", "b"
 	if got, want := headline(all), "All 5 groups are up. 2 problems need you."; got != want {

@@ -277,9 +277,18 @@ func (s *diskStore) unused(dir string) bool {
 	return err == nil && currentErr == nil && m.Serial > current.Serial
 }
 
+// asideTime ends the name of what is set aside.
+const asideTime = "20060102T150405Z"
+
+// keptAside lists what was ever set aside in a state folder; nothing of it is ever deleted.
+func keptAside(dir string) []string {
+	all, _ := filepath.Glob(filepath.Join(dir, "*-????????T??????Z*")) // the pattern is well formed
+	return all
+}
+
 // setAside renames a folder to a name with the time in it and returns that path.
 func (s *diskStore) setAside(dir, why string) (string, error) {
-	base := filepath.Join(s.dir, why+"-"+s.now().UTC().Format("20060102T150405Z"))
+	base := filepath.Join(s.dir, why+"-"+s.now().UTC().Format(asideTime))
 	target := base
 	for n := 2; ; n++ {
 		if _, err := os.Lstat(target); errors.Is(err, fs.ErrNotExist) {
