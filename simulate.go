@@ -62,6 +62,7 @@ func simulate(state []byte, steps []string) (string, error) {
 	if sim.State == nil || sim.View == nil || sim.State.Config.Effective == nil {
 		return "", fmt.Errorf("read the live state: there is no running cluster yet")
 	}
+	sim.stuck = !sim.quorate()
 	sim.line("now: " + sim.where())
 	for _, step := range steps {
 		sim.line("")
@@ -257,8 +258,8 @@ func (sim *simulation) settle() {
 	}
 }
 
-// majority tells whether anybody is left who may decide.
-func (sim *simulation) majority() bool {
+// quorate tells whether a majority of the voters is there.
+func (sim *simulation) quorate() bool {
 	voters, heard := 0, 0
 	for _, n := range sim.State.Nodes {
 		if n.Voter {
@@ -268,7 +269,12 @@ func (sim *simulation) majority() bool {
 			}
 		}
 	}
-	if sim.View.Self != "" && heard >= quorum(voters) {
+	return sim.View.Self != "" && heard >= quorum(voters)
+}
+
+// majority tells whether anybody is left who may decide.
+func (sim *simulation) majority() bool {
+	if sim.quorate() {
 		return true
 	}
 	c := sim.State.Config.Effective.Cluster

@@ -483,13 +483,7 @@ func (s *story) show(f []string) error {
 		return fmt.Errorf("no daemon on %s", f[1])
 	}
 	if f[0] == "simulate" {
-		var steps []string
-		for _, step := range strings.Split(strings.Join(f[2:], " "), ",") {
-			steps = append(steps, strings.TrimSpace(step))
-		}
-		text, err := simulate(m.life.node.snapshot(m.now()), steps)
-		s.say("%s", strings.TrimRight(text, "\n"))
-		return err
+		return s.simulate(m, f[2:])
 	}
 	out := surroundings{version: "story"}
 	for _, l := range m.life.node.config.Links {
@@ -514,4 +508,30 @@ func (s *story) show(f []string) error {
 		}
 	}
 	return nil
+}
+
+// simulate is what the command does with the live state of a node, which it must not touch.
+func (s *story) simulate(m *machine, args []string) error {
+	n := m.life.node
+	before := hashState(n.state)
+	snapshot := n.snapshot(m.now())
+	names, err := stateNames(snapshot)
+	if err != nil {
+		return err
+	}
+	steps, err := splitSteps(args)
+	if err != nil {
+		return err
+	}
+	for _, step := range steps {
+		if err := step.check(names); err != nil {
+			return err
+		}
+	}
+	text, err := simulate(snapshot, stepTexts(steps))
+	s.say("%s", strings.TrimRight(text, "\n"))
+	if hashState(n.state) != before {
+		s.fail("simulate has changed the state of %s", m.name)
+	}
+	return err
 }

@@ -344,6 +344,9 @@ func (m *machine) kill() {
 		for _, a := range l.running() {
 			a.abandoned()
 		}
+		for _, x := range m.wares { // what is shut is an address that is not there; only its daemon knew why
+			x.suspended, x.heldUp = false, false
+		}
 		m.w.mark("killed", m.name)
 	}
 }
