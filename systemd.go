@@ -65,6 +65,8 @@ type unit struct {
 	dropIn string // folder of units that vanish with the boot
 	log    *slog.Logger
 	warned sync.Once
+
+	reloads sync.WaitGroup // of systemd, that nobody waits for
 }
 
 const (
@@ -72,6 +74,7 @@ const (
 	dropInName    = "50-hactl.conf"
 	dropInContent = "# Written by hactl while the cluster owns this unit, removed when it has stopped it: a crash is told to the\n" +
 		"# cluster, which restarts or moves it.\n[Service]\nRestart=no\n"
+	reloadLimit   = time.Minute
 	reconnectWait = time.Second // between attempts to watch systemd again, as when it re-executes itself
 )
 
@@ -201,8 +204,9 @@ func (u *unit) own(ctx context.Context, m unitManager, reload bool) error {
 	return nil
 }
 
-// disown takes the drop-in away again.
-func (u *unit) disown(ctx context.Context, m unitManager) error {
+// disown takes the drop-in away again. It does not wait until systemd has read its files anew, which may take seconds:
+// what is stopped is stopped, and another node waits for that word.
+func (u *unit) disown() error {
 	dir := filepath.Join(u.dropIn, u.name+".d")
 	err := os.Remove(filepath.Join(dir, dropInName))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -212,9 +216,14 @@ func (u *unit) disown(ctx context.Context, m unitManager) error {
 		return fmt.Errorf("give unit %s back: %w", u.name, err)
 	}
 	unix.Rmdir(dir) // others may have drop-ins there
-	if err := m.Reload(ctx); err != nil {
-		return fmt.Errorf("give unit %s back: reload systemd: %w", u.name, err)
-	}
+	u.reloads.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), reloadLimit)
+		defer cancel()
+		if err := u.with(ctx, func(m unitManager) error { return m.Reload(ctx) }); err != nil {
+			u.log.Warn("systemd would not restart the unit by itself before its next `systemctl daemon-reload`",
+				"event", "unit-not-returned", "unit", u.name, "err", err)
+		}
+	})
 	return nil
 }
 
@@ -225,7 +234,7 @@ func (u *unit) stop(ctx context.Context) error {
 			return fmt.Errorf("read unit %s: %w", u.name, err)
 		}
 		if !st.known() && st.MainPID == 0 && (st.Active == "inactive" || st.Active == "failed") {
-			return u.disown(ctx, m) // no such unit: nothing runs
+			return u.disown() // no such unit: nothing runs
 		}
 		if err := u.stopJob(ctx, m); err != nil {
 			return err
@@ -241,7 +250,7 @@ func (u *unit) stop(ctx context.Context) error {
 		} else if st.Active != "inactive" {
 			return fmt.Errorf("unit %s is %s after its stop: see `systemctl status %s`", u.name, st.Active, u.name)
 		}
-		return u.disown(ctx, m)
+		return u.disown()
 	})
 }
 
@@ -251,7 +260,7 @@ func (u *unit) stopJob(ctx context.Context, m unitManager) error {
 	defer cancel()
 	result, err := m.Stop(polite, u.name)
 	if err != nil && polite.Err() != nil && ctx.Err() == nil {
-		u.log.Warn("not stopped in time, killing it", "unit", u.name)
+		u.log.Warn("not stopped in time, killing it", "event", "stop-killed", "unit", u.name)
 		if kerr := m.Kill(ctx, u.name); kerr != nil {
 			return fmt.Errorf("kill unit %s: %w", u.name, kerr)
 		}
@@ -274,7 +283,7 @@ func (u *unit) watch(ctx context.Context, changed func(reason string)) {
 	for ctx.Err() == nil {
 		if err := u.watchOnce(ctx, changed); err != nil && ctx.Err() == nil && !warned {
 			warned = true // once, though it may go on failing
-			u.log.Warn("cannot watch the unit, trying again every second", "unit", u.name, "error", err)
+			u.log.Warn("cannot watch the unit, trying again every second", "event", "unit-watch", "unit", u.name, "error", err)
 		}
 		t := time.NewTimer(reconnectWait)
 		select {
@@ -308,7 +317,7 @@ func (u *unit) watchOnce(ctx context.Context, changed func(reason string)) error
 			}
 			if first && st.Active == "active" { // it may have been started before the cluster took it over
 				if err := u.own(ctx, m, st.NeedReload); err != nil {
-					u.log.Warn("systemd may restart the unit by itself", "unit", u.name, "error", err)
+					u.log.Warn("systemd may restart the unit by itself", "event", "unit-not-owned", "unit", u.name, "error", err)
 				}
 			}
 			if state := st.Active; state != told {
@@ -374,7 +383,9 @@ func (u *unit) await(ctx context.Context, changes <-chan string, main *process, 
 // systemdBus is systemd over its private socket, which needs no message bus.
 type systemdBus struct{ conn *systemd.Conn }
 
-func dialSystemd(ctx context.Context) (unitManager, error) {
+func dialSystemd(ctx context.Context) (unitManager, error) { return dialSystemdBus(ctx) }
+
+func dialSystemdBus(ctx context.Context) (*systemdBus, error) {
 	conn, err := systemd.NewSystemdConnectionContext(ctx)
 	if err != nil {
 		return nil, err
@@ -432,6 +443,24 @@ func (b *systemdBus) job(ctx context.Context, unit string, run func(context.Cont
 			}
 		}
 	}
+}
+
+// JobOf is the kind of the job that is queued or under way for the unit of a process, "" for none.
+func (b *systemdBus) JobOf(ctx context.Context, pid int) (string, error) {
+	unit, err := b.conn.GetUnitNameByPID(ctx, uint32(pid))
+	if err != nil {
+		return "", err
+	}
+	jobs, err := b.conn.ListJobsContext(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, j := range jobs {
+		if j.Unit == unit {
+			return j.JobType, nil
+		}
+	}
+	return "", nil
 }
 
 func (b *systemdBus) Kill(ctx context.Context, unit string) error {

@@ -225,6 +225,7 @@ func TestUnitStartStop(t *testing.T) {
 	if err := u.stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	u.reloads.Wait()
 	wantCalls(t, f, "stop", "reload")
 	if exists(filepath.Dir(u.dropInFile())) {
 		t.Error("the drop-in's folder is left")
@@ -297,6 +298,7 @@ func TestUnitStopErrors(t *testing.T) {
 		if err := u.stop(ctx); err != nil {
 			t.Fatal(err)
 		}
+		u.reloads.Wait()
 		wantCalls(t, f, "kill", "stop", "reset")
 	})
 	t.Run("job fails", func(t *testing.T) {
@@ -543,6 +545,7 @@ type wireSystemd struct {
 	calls  []string
 	result string
 	active string
+	ownJob string // for testUnit, which this process is of
 }
 
 func (w *wireSystemd) StartUnit(name, mode string) (dbus.ObjectPath, *dbus.Error) {
@@ -588,6 +591,24 @@ func (w *wireSystemd) Subscribe() *dbus.Error                        { return w.
 func (w *wireSystemd) Reload() *dbus.Error                           { return w.note("reload") }
 func (w *wireSystemd) ResetFailedUnit(name string) *dbus.Error       { return w.note("reset " + name) }
 func (w *wireSystemd) GetUnit(string) (dbus.ObjectPath, *dbus.Error) { return "/", nil }
+
+// GetUnitByPID and ListJobs: this process is of the unit, which is being restarted; another unit is being stopped.
+func (w *wireSystemd) GetUnitByPID(pid uint32) (dbus.ObjectPath, *dbus.Error) {
+	if pid != uint32(os.Getpid()) {
+		return "", dbus.MakeFailedError(errors.New("no unit"))
+	}
+	return dbus.ObjectPath("/org/freedesktop/systemd1/unit/" + systemd.PathBusEscape(testUnit)), nil
+}
+
+func (w *wireSystemd) ListJobs() ([]systemd.JobStatus, *dbus.Error) {
+	jobs := []systemd.JobStatus{{Id: 6, Unit: "other.service", JobType: "stop", Status: "running", JobPath: "/job/6", UnitPath: "/unit/6"}}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ownJob != "" {
+		jobs = append(jobs, systemd.JobStatus{Id: 7, Unit: testUnit, JobType: w.ownJob, Status: "running", JobPath: "/job/7", UnitPath: "/unit/7"})
+	}
+	return jobs, nil
+}
 
 func (w *wireSystemd) KillUnit(name, who string, signal int32) *dbus.Error {
 	return w.note(fmt.Sprintf("kill %s %s %d", name, who, signal))
@@ -754,5 +775,30 @@ func TestSystemdBusEnds(t *testing.T) {
 	}
 	for name := range changes { // ends
 		t.Errorf("change of %q", name)
+	}
+}
+
+// The daemon stays what it was only when systemd says in so many words that it starts it again.
+func TestStartsAgain(t *testing.T) {
+	w := &wireSystemd{t: t}
+	dial := func(context.Context) (*systemdBus, error) {
+		conn, err := systemd.NewConnection(w.dial)
+		return &systemdBus{conn}, err
+	}
+	t.Setenv("NOTIFY_SOCKET", "/dev/null")
+	for job, want := range map[string]bool{"": false, "stop": false, "start": false, "restart": true, "try-restart": true} {
+		w.ownJob = job
+		if again, err := startsAgain(patient(t), dial); err != nil || again != want {
+			t.Errorf("job %q: starts again %v, %v; want %v", job, again, err, want)
+		}
+	}
+	w.ownJob = "restart"
+	gone := func(context.Context) (*systemdBus, error) { return nil, errors.New("gone") }
+	if again, err := startsAgain(patient(t), gone); again || err == nil {
+		t.Errorf("without an answer: %v, %v", again, err)
+	}
+	t.Setenv("NOTIFY_SOCKET", "")
+	if again, err := startsAgain(patient(t), dial); again || err != nil {
+		t.Errorf("not started by systemd: %v, %v", again, err)
 	}
 }
