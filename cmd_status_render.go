@@ -81,8 +81,10 @@ func clusterLine(s *Status) string {
 	if len(s.Groups) > 0 {
 		text = strings.Join(groupClauses(s.Groups), "; ")
 	}
-	if s.Maintenance != nil {
-		text += "; maintenance is on"
+	for _, g := range s.Groups {
+		if g.State != "started" && g.Why != "" {
+			return text + "; " + g.Why
+		}
 	}
 	if len(s.Problems) > 0 {
 		text += "; " + s.Problems[0].What

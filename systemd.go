@@ -42,6 +42,7 @@ type unitState struct {
 	Active     string // active, reloading, inactive, failed, activating, deactivating
 	Sub        string // running, dead, …
 	UnitFile   string // enabled, disabled, static, …
+	Restart    string // no, on-failure, …
 	Result     string // success, exit-code, signal, timeout, …
 	MainPID    int
 	NeedReload bool
@@ -66,7 +67,7 @@ type unit struct {
 	log    *slog.Logger
 	warned sync.Once
 
-	reloads sync.WaitGroup // of systemd, that nobody waits for
+	returned sync.WaitGroup // what disown leaves to do; nobody waits for it but tests
 }
 
 const (
@@ -108,10 +109,13 @@ func (u *unit) state(ctx context.Context) (st unitState, err error) {
 
 func (u *unit) fit(ctx context.Context) error {
 	st, err := u.state(ctx)
+	if err == nil {
+		err = u.usable(st)
+	}
 	if err != nil {
 		return err
 	}
-	return u.usable(st)
+	return u.with(ctx, func(m unitManager) error { return u.prepare(ctx, m) })
 }
 
 func (u *unit) usable(st unitState) error {
@@ -161,7 +165,7 @@ func (u *unit) start(ctx context.Context) error {
 		if err := u.usable(st); err != nil {
 			return fmt.Errorf("%w (%w)", err, errHopeless)
 		}
-		if err := u.own(ctx, m, st.NeedReload); err != nil {
+		if err := u.own(ctx, m); err != nil {
 			return err
 		}
 		if st.Active == "failed" {
@@ -183,44 +187,68 @@ func (u *unit) start(ctx context.Context) error {
 	})
 }
 
-// own writes the drop-in and makes systemd read it, if it is not there yet.
-func (u *unit) own(ctx context.Context, m unitManager, reload bool) error {
-	path := filepath.Join(u.dropIn, u.name+".d", dropInName)
-	if b, err := os.ReadFile(path); err != nil || string(b) != dropInContent {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return fmt.Errorf("take unit %s over: %w", u.name, err)
-		}
-		if err := os.WriteFile(path, []byte(dropInContent), 0o644); err != nil {
-			return fmt.Errorf("take unit %s over: %w", u.name, err)
-		}
-		reload = true
-	}
-	if !reload {
+// prepare makes the drop-in's folder known to systemd before it is needed. A unit that does not run is read anew when it
+// is started, and then with a drop-in that is put there: so a takeover waits for no daemon-reload, which may take seconds.
+func (u *unit) prepare(ctx context.Context, m unitManager) error {
+	if _, err := os.Stat(u.dropInDir()); err == nil {
 		return nil
 	}
-	if err := m.Reload(ctx); err != nil {
+	err := os.MkdirAll(u.dropInDir(), 0o755)
+	if err == nil {
+		err = m.Reload(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("make ready to take unit %s over: %w", u.name, err)
+	}
+	return nil
+}
+
+func (u *unit) dropInDir() string { return filepath.Join(u.dropIn, u.name+".d") }
+
+// own writes the drop-in and makes systemd read it, where it has not by itself.
+func (u *unit) own(ctx context.Context, m unitManager) error {
+	path := filepath.Join(u.dropInDir(), dropInName)
+	if b, err := os.ReadFile(path); err != nil || string(b) != dropInContent {
+		err := os.MkdirAll(u.dropInDir(), 0o755)
+		if err == nil {
+			err = os.WriteFile(path, []byte(dropInContent), 0o644)
+		}
+		if err != nil {
+			return fmt.Errorf("take unit %s over: %w", u.name, err)
+		}
+	}
+	st, err := m.State(ctx, u.name)
+	if err == nil && (st.NeedReload || st.Restart != "no") {
+		err = m.Reload(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("take unit %s over: reload systemd: %w", u.name, err)
 	}
 	return nil
 }
 
-// disown takes the drop-in away again. It does not wait until systemd has read its files anew, which may take seconds:
-// what is stopped is stopped, and another node waits for that word.
+// disown takes the drop-in away again. It does not wait until systemd has read its files anew: what is stopped is stopped,
+// and another node waits for that word.
 func (u *unit) disown() error {
-	dir := filepath.Join(u.dropIn, u.name+".d")
-	err := os.Remove(filepath.Join(dir, dropInName))
+	err := os.Remove(filepath.Join(u.dropInDir(), dropInName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("give unit %s back: %w", u.name, err)
 	}
-	unix.Rmdir(dir) // others may have drop-ins there
-	u.reloads.Go(func() {
+	u.returned.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), reloadLimit)
 		defer cancel()
-		if err := u.with(ctx, func(m unitManager) error { return m.Reload(ctx) }); err != nil {
-			u.log.Warn("systemd would not restart the unit by itself before its next `systemctl daemon-reload`",
+		err := u.with(ctx, func(m unitManager) error {
+			st, err := m.State(ctx, u.name)
+			if err != nil || !st.NeedReload {
+				return err
+			}
+			return m.Reload(ctx)
+		})
+		if err != nil {
+			u.log.Warn("systemd does not restart the unit by itself before the next `systemctl daemon-reload`",
 				"event", "unit-not-returned", "unit", u.name, "err", err)
 		}
 	})
@@ -316,7 +344,7 @@ func (u *unit) watchOnce(ctx context.Context, changed func(reason string)) error
 				return err
 			}
 			if first && st.Active == "active" { // it may have been started before the cluster took it over
-				if err := u.own(ctx, m, st.NeedReload); err != nil {
+				if err := u.own(ctx, m); err != nil {
 					u.log.Warn("systemd may restart the unit by itself", "event", "unit-not-owned", "unit", u.name, "error", err)
 				}
 			}
@@ -403,7 +431,7 @@ func (b *systemdBus) State(ctx context.Context, unit string) (unitState, error) 
 	text := func(name string) string { s, _ := p[name].(string); return s }
 	st := unitState{
 		Load: text("LoadState"), Active: text("ActiveState"), Sub: text("SubState"),
-		UnitFile: text("UnitFileState"), Result: text("Result"),
+		UnitFile: text("UnitFileState"), Restart: text("Restart"), Result: text("Result"),
 	}
 	st.NeedReload, _ = p["NeedDaemonReload"].(bool)
 	if pid, ok := p["MainPID"].(uint32); ok {
