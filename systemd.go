@@ -108,14 +108,17 @@ func (u *unit) state(ctx context.Context) (st unitState, err error) {
 }
 
 func (u *unit) fit(ctx context.Context) error {
-	st, err := u.state(ctx)
-	if err == nil {
-		err = u.usable(st)
-	}
-	if err != nil {
-		return err
-	}
-	return u.with(ctx, func(m unitManager) error { return u.prepare(ctx, m) })
+	return u.with(ctx, func(m unitManager) error {
+		st, err := m.State(ctx, u.name)
+		if err != nil {
+			return fmt.Errorf("read unit %s: %w", u.name, err)
+		}
+		if err := u.usable(st); err != nil {
+			return err
+		}
+		u.prepare(ctx, m)
+		return nil
+	})
 }
 
 func (u *unit) usable(st unitState) error {
@@ -189,18 +192,14 @@ func (u *unit) start(ctx context.Context) error {
 
 // prepare makes the drop-in's folder known to systemd before it is needed. A unit that does not run is read anew when it
 // is started, and then with a drop-in that is put there: so a takeover waits for no daemon-reload, which may take seconds.
-func (u *unit) prepare(ctx context.Context, m unitManager) error {
+// What fails here is done, and told, by own.
+func (u *unit) prepare(ctx context.Context, m unitManager) {
 	if _, err := os.Stat(u.dropInDir()); err == nil {
-		return nil
+		return
 	}
-	err := os.MkdirAll(u.dropInDir(), 0o755)
-	if err == nil {
-		err = m.Reload(ctx)
+	if err := os.MkdirAll(u.dropInDir(), 0o755); err == nil {
+		_ = m.Reload(ctx)
 	}
-	if err != nil {
-		return fmt.Errorf("make ready to take unit %s over: %w", u.name, err)
-	}
-	return nil
 }
 
 func (u *unit) dropInDir() string { return filepath.Join(u.dropIn, u.name+".d") }

@@ -56,14 +56,17 @@ func TestSystemdReadme(t *testing.T) {
 	l.must("alice", "hactl", "cleanup", "web")
 
 	t.Log("a move gives it back")
+	reloads := func() int { return strings.Count(l.must("bob", "journalctl", "--no-pager", "_PID=1"), "Reloading.") }
+	known := reloads()
 	l.must("alice", "hactl", "move", "web", "bob")
+	if n := reloads() - known; n != 0 {
+		t.Errorf("to take over, bob's systemd had to read its files anew %d times", n)
+	}
 	p.answeredBy("bob serves")
 	if state := l.property("alice", "apache2", "ActiveState"); state != "inactive" {
 		t.Errorf("apache2 is %s on alice, which gave it away", state)
 	}
-	if restart := l.property("alice", "apache2", "Restart"); restart == "no" {
-		t.Error("the drop-in of the cluster is still in force on alice")
-	}
+	l.await("the drop-in of the cluster is no longer in force on alice", func() bool { return l.property("alice", "apache2", "Restart") != "no" })
 	l.must("alice", "hactl", "unmove", "web")
 	l.journalTells("alice")
 }
@@ -125,7 +128,7 @@ func (l *systemdLab) journalTells(host string) {
 // that no other node takes over however slow this machine is.
 func TestSystemdEndsOfTheDaemon(t *testing.T) {
 	l := newSystemdLab(t, "alice", "bob", "carol")
-	// A second web server in the foreground, in the daemon's own care.
+	// A second web server in the foreground, in the daemon's own care, and something that stops slowly.
 	config := "[heartbeat]\ninterval = \"200ms\"\ndeadtime = \"10s\"\n" + readmeConfig(t) + `
 [[group]]
 name = "plain"
@@ -134,8 +137,20 @@ prefer = ["alice"]
 type = "httpd"
 unit = "none"
 config_file = "/etc/apache2/plain.conf"
+[[group.resource]]
+type = "exec"
+start = { command = "/usr/local/sbin/slow start" }
+stop = { command = "/usr/local/sbin/slow stop" }
+monitor = { command = "/usr/local/sbin/slow status" }
 `
 	l.install(config)
+	const slow = `#!/bin/sh
+case $1 in
+  start) touch /run/slow ;;
+  stop) [ ! -e /run/slow ] || sleep 4; rm -f /run/slow ;;
+  status) [ -e /run/slow ] || exit 3 ;;
+esac
+`
 	plain := "Listen 81\nPidFile /run/plain.pid\nServerName plain\nUser www-data\nGroup www-data\nDocumentRoot /var/www/html\nErrorLog /var/log/plain.log\n"
 	for _, m := range []string{"mpm_event", "authz_core", "authz_host", "status"} {
 		plain += "LoadModule " + m + "_module /usr/lib/apache2/modules/mod_" + m + ".so\n"
@@ -143,9 +158,10 @@ config_file = "/etc/apache2/plain.conf"
 	plain += "<Location /server-status>\nSetHandler server-status\nRequire local\n</Location>\n"
 	for _, host := range []string{"alice", "bob"} {
 		l.put(host, "/etc/apache2/plain.conf", plain, 0o644)
+		l.put(host, "/usr/local/sbin/slow", slow, 0o755)
 		l.must(host, "systemctl", "disable", "--now", "apache2")
 	}
-	l.put("alice", "/etc/systemd/system/ha.service.d/quick.conf", "[Service]\nWatchdogSec=2s\n", 0o644)
+	l.put("alice", "/etc/systemd/system/ha.service.d/quick.conf", "[Service]\nWatchdogSec=2s\nTimeoutStopSec=2s\n", 0o644)
 	for _, host := range []string{"alice", "bob", "carol"} {
 		l.must(host, "systemctl", "enable", "--now", "ha")
 	}
@@ -213,8 +229,8 @@ config_file = "/etc/apache2/plain.conf"
 	l.runsOn("web", "bob", "bob", "carol")
 	l.runsOn("plain", "bob", "bob", "carol")
 	p.answeredBy("bob serves")
-	if state := l.property("alice", "ha", "ActiveState"); state != "inactive" {
-		t.Errorf("ha is %s after its stop", state)
+	if state, result := l.property("alice", "ha", "ActiveState"), l.property("alice", "ha", "Result"); state != "inactive" || result != "success" {
+		t.Errorf("ha is %s (%s) after a stop that took longer than TimeoutStopSec", state, result)
 	}
 	if state := l.property("alice", "apache2", "ActiveState"); state != "inactive" {
 		t.Errorf("apache2 is %s on alice after the stop", state)
