@@ -246,6 +246,23 @@ func (l *systemdLab) client() *prober {
 	return l.probeFrom(systemdSite, "nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", l.pids["switch"]))
 }
 
+// neverRefused fails the test if the client was told since then that nobody is there. That it was told nothing in time
+// may be this machine's doing; for how long at most is returned.
+func (p *prober) neverRefused(what string, since time.Time) (longest time.Duration) {
+	p.c.t.Helper()
+	longest, _ = p.outage(since)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, x := range p.seen {
+		for _, word := range []string{"refused", "reset", "no route", "unreachable"} {
+			if x.Start >= since.UnixNano() && strings.Contains(x.Err, word) {
+				p.c.t.Fatalf("%s: the site was gone: %s", what, x.Err)
+			}
+		}
+	}
+	return longest
+}
+
 // journalLine is what is looked at of `journalctl -o json`.
 type journalLine struct {
 	Message  any    `json:"MESSAGE"` // bytes when it is not plain text
