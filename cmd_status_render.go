@@ -79,7 +79,7 @@ func headline(s *Status) string {
 func clusterLine(s *Status) string {
 	text := "no groups are configured"
 	if len(s.Groups) > 0 {
-		text = strings.Join(groupClauses(s.Groups), "; ")
+		text = strings.Join(groupClauses(s), "; ")
 	}
 	for _, g := range s.Groups {
 		if g.State != "started" && g.Why != "" {

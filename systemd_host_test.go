@@ -137,6 +137,7 @@ prefer = ["alice"]
 type = "httpd"
 unit = "none"
 config_file = "/etc/apache2/plain.conf"
+status_url = "http://127.0.0.1:81/server-status?auto"
 [[group.resource]]
 type = "exec"
 start = { command = "/usr/local/sbin/slow start" }
