@@ -115,9 +115,15 @@ type prober struct {
 // probe starts a client and waits for its first answer.
 func (c *cluster) probe(url string) *prober {
 	c.t.Helper()
+	return c.probeFrom(url, "ip", "netns", "exec", c.ns("client"))
+}
+
+// probeFrom starts the client by the command that enters its network.
+func (c *cluster) probeFrom(url string, enter ...string) *prober {
+	c.t.Helper()
 	p := &prober{c: c}
-	// The program that ip executes keeps the first argument that it was given: the name by which TestMain knows it.
-	cmd := exec.Command("ip", "netns", "exec", c.ns("client"), probeCommand, url)
+	// The program that is executed keeps the first argument that it was given: the name by which TestMain knows it.
+	cmd := exec.Command(enter[0], append(enter[1:], probeCommand, url)...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

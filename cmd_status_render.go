@@ -75,6 +75,23 @@ func headline(s *Status) string {
 	return text
 }
 
+// clusterLine is the cluster for whoever types systemctl status: the groups, and the first of what is not well.
+func clusterLine(s *Status) string {
+	text := "no groups are configured"
+	if len(s.Groups) > 0 {
+		text = strings.Join(groupClauses(s), "; ")
+	}
+	for _, g := range s.Groups {
+		if g.State != "started" && g.Why != "" {
+			return text + "; " + g.Why
+		}
+	}
+	if len(s.Problems) > 0 {
+		text += "; " + s.Problems[0].What
+	}
+	return text
+}
+
 // groupClauses names each of a few groups, or those of many that are not up and how many are.
 func groupClauses(s *Status) []string {
 	const few = 3
