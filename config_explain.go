@@ -113,7 +113,7 @@ func (e *explainer) ping(c *Config, p *PingConfig) {
 	e.row("interval", p.Interval.D(), from(p.Interval, derived.Interval, formula)+": each full node asks it that often")
 	e.row("timeout", p.Timeout.D(), from(p.Timeout, min(derived.Timeout, p.Interval), formula))
 	e.row("lost or back, at most", p.noticed(), fmt.Sprintf("%s in a row, one echo lost is nothing", count(p.Failures, "failure")))
-	e.row("a group that needs it moves after", p.settle(), "interval + timeout more: if no node reaches it, nothing moves")
+	e.row("a group that needs it moves after", p.settle(), "more (interval + timeout + 1/4 of the line above): if no node reaches it, nothing moves")
 }
 
 func (e *explainer) group(c *Config, g *GroupConfig) {

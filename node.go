@@ -95,6 +95,9 @@ type node struct {
 	quorumSince instant // since when quorumNow is what it is
 	quorumTold  bool    // what the log says
 	quorumAt    instant // when a leader was last known here
+	reach       reach
+	reachFor    *Config // whose targets reach has
+	isolated    isolation
 	hearing     instant // since when this node hears a majority of the voters; 0: it does not
 	unfound     string  // why no cluster is founded yet
 
@@ -223,6 +226,7 @@ func (n *node) advance(now instant) {
 	n.found(now)
 	n.beat(now)
 	n.judgeQuorum(now)
+	n.askTargets(now)
 	n.forceIfIgnored(now)
 	n.lead(now)
 	n.orderAgent(now)

@@ -468,7 +468,10 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		}
 		return
 	}
-	if n.caretakes(g, old) {
+	switch caretakes := n.caretakes(g, old); {
+	case caretakes && n.isolated.target != "" && n.config.Cluster.TwoNode != "manual":
+		*marks = append(*marks, *old) // it goes on when this node is not cut off any more
+	case caretakes:
 		n.caretaker = true
 		*marks = append(*marks, *old)
 		n.reopen(g.Name)

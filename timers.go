@@ -60,8 +60,11 @@ func (p *PingConfig) noticed() time.Duration {
 	return time.Duration(p.Failures)*p.Interval.D() + p.Timeout.D()
 }
 
-// settle is how much longer the others may take to notice the same: a target that dies for all must move nothing.
-func (p *PingConfig) settle() time.Duration { return p.Interval.D() + p.Timeout.D() }
+// settle is how much longer the others may take to notice the same, by clocks that are a tenth off: a target that dies for
+// all must move nothing.
+func (p *PingConfig) settle() time.Duration {
+	return p.Interval.D() + p.Timeout.D() + p.noticed()/4
+}
 
 // alonePace is how often a target of needs_ping is asked while the other of two nodes is silent, and aloneLimit how old
 // the newest echo that it answered may be.

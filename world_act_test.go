@@ -327,6 +327,18 @@ func (l *life) Watch(group, resource string, on bool) {
 
 func (l *life) Announce(group string) { l.w.mark("announce", l.m.name+group) }
 
+// Ping asks a target outside the cluster, which only a story can silence.
+func (l *life) Ping(p ping) {
+	n := &l.w.net
+	l.w.mark("ping", l.m.name, p.ID)
+	lost := n.mute(p.Address+p.TCP, l.m.name) || n.loss > 0 && l.w.chance.net.Float64() < n.loss
+	done, d := pinged{ID: p.ID}, n.delay()+n.delay()
+	if lost {
+		done.Failure, d = fmt.Sprintf("no answer within %s", shortDuration(p.Timeout)), p.Timeout
+	}
+	l.w.after(d, func() { l.enter(func(l *life) { l.node.Pinged(l.m.now(), done.ID, done.Failure) }) })
+}
+
 // notice lets the daemon's eyes see what happened to a resource.
 func (m *machine) notice(x *ware, reason string) {
 	m.w.after(time.Millisecond, func() {

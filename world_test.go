@@ -393,7 +393,7 @@ type worldLog struct{ m *machine }
 var historyOnly = []string{eventFounded, eventForced, eventConfig, eventJoined, eventLost, eventBack, eventLeft, eventMember, eventPlaced,
 	eventStarted, eventRevoked, eventStopped, eventFreed, eventBlocked, eventRemoved, eventFailure, eventExpired, eventRetry, eventUnfit,
 	eventFit, eventPinned, eventUnpinned, eventStandby, eventOnline, eventMaintenance, eventMaintained, eventCleaned, eventConfirmDead,
-	eventFeature, eventLeaseShorter}
+	eventFeature, eventLeaseShorter, eventUnreached, eventReached, eventFlaps, eventBounces}
 
 // telling are those of lower levels that belong to a tale all the same.
-var telling = []string{"lease-back", "caretaker-off", "yielded", "store-mended"}
+var telling = []string{"lease-back", "caretaker-off", "yielded", "store-mended", "isolated-over"}
