@@ -122,11 +122,11 @@ func (r *ruling) ownerBlind() string {
 	return ""
 }
 
-// unsteady is how much longer a node that comes and goes must be there before it takes something over; 0: it may. What it
-// owns it keeps, and where an operator has moved a group since it came back that is the operator's word.
+// unsteady is how much longer a node that comes and goes must be there before it takes the group over; 0: it may. What it
+// owns it keeps.
 func (r *ruling) unsteady(name string) time.Duration {
 	n := r.s.node(name)
-	if n == nil || r.g.Owner == name || r.g.Pin != nil && r.g.Pin.Node == name && r.g.Pin.Clock > n.Since {
+	if n == nil || r.g.Owner == name {
 		return 0
 	}
 	return n.unsteady(r.v.Clock)

@@ -76,6 +76,7 @@ type node struct {
 	alone      uint64   // incarnation that this process has forced
 	forcedAt   instant
 	blindUntil instant // the loop stood still: silence until now proves nothing
+	doubtUntil instant // this node stood still: whether it has a majority is not known before
 	lastRun    instant
 	yielded    string // why the state was set aside; everything that still runs must stop
 	lostFork   string // an incarnation that was given up and is no ancestor of the one that lives
@@ -98,6 +99,7 @@ type node struct {
 	reach       reach
 	reachFor    *Config // whose targets reach has
 	isolated    isolation
+	paused      standstill
 	hearing     instant // since when this node hears a majority of the voters; 0: it does not
 	unfound     string  // why no cluster is founded yet
 

@@ -18,6 +18,9 @@ type surroundings struct {
 	details map[string]groupDetails // by group
 }
 
+// pauseShown is how long status tells of a pause.
+const pauseShown = 10 * time.Minute
+
 // Status is the document as of now.
 func (n *node) Status(now instant, out surroundings) *Status {
 	s := &Status{Cluster: n.config.Cluster.Name, Node: n.name, Version: out.version, Wall: time.Unix(0, n.opt.Wall()),
@@ -325,6 +328,10 @@ func (n *node) statusProblems(now instant, s *Status) {
 	}
 	if n.isolated.target != "" {
 		n.problemIsolated(s)
+	}
+	if p := n.paused; p.at != 0 && now.sub(p.at) < pauseShown {
+		s.problem("stood-still", "warning", fmt.Sprintf("this host stood still for %s, %s ago, by the clock of %s", p.took.Round(10*time.Millisecond), age(now.sub(p.at).Seconds()), p.peer),
+			"a paused virtual machine, or a snapshot of one", "Its leases were void at the first message from a peer; until that it may have answered for its addresses although another had taken over", "")
 	}
 	for _, x := range s.Nodes {
 		n.problemNode(s, x)

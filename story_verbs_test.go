@@ -83,6 +83,12 @@ func (s *story) machine(f []string) error {
 			return fmt.Errorf("pause: %v", err)
 		}
 		m.life.freeze(d)
+	case "stall": // NODE DURATION: the whole machine, clocks and all
+		d, err := time.ParseDuration(f[2])
+		if err != nil {
+			return err
+		}
+		m.stall(d)
 	case "wipe":
 		m.disk.wipe()
 	case "corrupt":
@@ -470,6 +476,8 @@ func (s *story) show(f []string) error {
 				how = "switched off"
 			case m.life == nil:
 				how += ", no daemon"
+			case m.still() > 0:
+				how += ", but it stands still"
 			case m.life.frozen:
 				how += ", its daemon is frozen"
 			}

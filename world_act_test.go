@@ -155,8 +155,12 @@ func (act *worldAct) end(how string) {
 	if act.ended {
 		return
 	}
-	act.ended = true
 	l := act.l
+	if left := l.m.still(); left > 0 { // the machine stands still, and with it what it does
+		l.w.after(left+time.Millisecond, func() { act.end(how) })
+		return
+	}
+	act.ended = true
 	delete(l.acts, act.a.ID)
 	if l.m.life != l {
 		return
@@ -272,7 +276,7 @@ func (x *ware) answering() *ware {
 			continue
 		}
 		for _, m := range w.hosts {
-			if m == x.m || !m.power || !w.net.passes(x.m, m, link.Name) || !w.net.passes(m, x.m, link.Name) {
+			if m == x.m || !m.power || m.still() > 0 || !w.net.passes(x.m, m, link.Name) || !w.net.passes(m, x.m, link.Name) {
 				continue
 			}
 			for _, y := range m.wares {

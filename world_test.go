@@ -188,6 +188,7 @@ type worldClock struct {
 }
 
 func (c worldClock) local(t time.Duration) instant {
+	t = max(t, c.t0) // before that it stands still
 	d := int64(t - c.t0)
 	return c.l0 + instant(d+d/1e6*c.ppm+d%1e6*c.ppm/1e6)
 }
@@ -369,6 +370,17 @@ func (l *life) freeze(d time.Duration) {
 		l.enter(func(l *life) { l.node.Tick(l.m.now()) })
 	})
 }
+
+// stall stops the whole machine for a while, clocks and all, as a hypervisor's pause does.
+func (m *machine) stall(d time.Duration) {
+	m.clock.l0, m.clock.t0 = m.now(), m.w.now+d
+	if m.life != nil {
+		m.life.freeze(d)
+	}
+}
+
+// still is for how much longer the machine stands still.
+func (m *machine) still() time.Duration { return m.clock.t0 - m.w.now }
 
 // best is the node that knows most: what an operator would ask.
 func (w *world) best() *node {
