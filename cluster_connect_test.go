@@ -134,7 +134,7 @@ func TestClusterNeeds(t *testing.T) {
 
 	// It answers nobody any more: it is down, and nothing moves.
 	gw.mute("icmp type echo-request drop", "icmpv6 type echo-request drop")
-	s = bob.awaitPings("six", "alice lost, bob lost")
+	bob.awaitPings("six", "alice lost, bob lost")
 	s = bob.await("it is down", func(s *Status) bool {
 		return s.testProblem("target-down") != nil && s.pings("gateway") == "alice lost, bob lost"
 	})

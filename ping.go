@@ -34,6 +34,9 @@ func (h *host) Ping(p ping) {
 }
 
 func sendPing(ctx context.Context, p ping) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if p.TCP != "" {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.TCP)
 		if err != nil {

@@ -303,3 +303,27 @@ func TestFlapsAreCountedAndForgotten(t *testing.T) {
 		t.Error("a flap would be forgotten before its wait is over")
 	}
 }
+
+// Who comes and goes is handed no leadership, unless the leader leaves.
+func TestLeadershipPassesByWhoComesAndGoes(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		flaps   []int // of bob and carol
+		leaving bool
+		want    string
+	}{
+		{"both steady", []int{0, 0}, false, "bob"},
+		{"bob comes and goes", []int{flapLimit, 0}, false, "carol"},
+		{"both do", []int{flapLimit, flapLimit}, false, ""},
+		{"both do, and the leader leaves", []int{flapLimit, flapLimit}, true, "bob"},
+	} {
+		s, v := needy(t, "", nil)
+		v.Self, v.Nodes[0].Leaving = "alice", c.leaving
+		for i, flaps := range c.flaps {
+			s.Nodes[i+1].Flaps, s.Nodes[i+1].Since = flaps, v.Clock
+		}
+		if d := Decide(s, v); d.Transfer != c.want {
+			t.Errorf("%s: handed to %q, want %q", c.name, d.Transfer, c.want)
+		}
+	}
+}
