@@ -300,6 +300,9 @@ func configFindings(c *Config) []finding {
 	switch voters := len(c.Nodes); {
 	case voters == 2 && c.Cluster.TwoNode == "manual":
 		all = append(all, finding{levelNote, `two voters with two_node = "manual": when one dies the other goes on with what it runs, and takes over the rest only after you have said that the first is dead. Say so of a node that runs, and both run its groups.`, "add a witness: a third node with role = \"witness\" decides by itself and is right"})
+	case voters == 2 && c.Cluster.TwoNode == "ignore" && len(c.Cluster.NeedsPing) > 0:
+		targets := wordList(c.Cluster.NeedsPing, "and")
+		all = append(all, finding{levelNote, fmt.Sprintf(`two voters with two_node = "ignore" and needs_ping: a node that hears neither the other nor %s stops what it runs, so one that is cut off is caught. When they do not hear each other and both reach %s, both run everything; when one is dead and %s is down, nothing runs.`, targets, targets, targets), "add a witness: a third node with role = \"witness\" prevents it"})
 	case voters == 2 && c.Cluster.TwoNode == "ignore":
 		all = append(all, finding{levelNote, `two voters with two_node = "ignore": when they do not hear each other both run everything. Addresses then answer twice, and data that both write goes separate ways.`, "add a witness: a third node with role = \"witness\" prevents it"})
 	case voters > 2:

@@ -129,8 +129,12 @@ func TestConfigFindings(t *testing.T) {
 	}
 	two := sampleConfig()
 	two.Nodes, two.Links = two.Nodes[:2], two.Links[:1]
-	for mode, says := range map[string]string{"manual": "only after you have said", "ignore": "both run everything"} {
-		two.Cluster.TwoNode = mode
+	for mode, says := range map[string]string{"manual": "only after you have said", "ignore": "both run everything",
+		"ignore with needs_ping": "and both reach gateway, both run everything"} {
+		two.Cluster.NeedsPing = nil
+		if two.Cluster.TwoNode = strings.TrimSuffix(mode, " with needs_ping"); two.Cluster.TwoNode != mode {
+			two.Cluster.NeedsPing = []string{"gateway"}
+		}
 		all := configFindings(two)
 		if got, want := levels(all), "two note, links warn"; got != want || !strings.Contains(all[0].what, says) || !strings.Contains(all[0].hint, "witness") {
 			t.Errorf("%s: %s, want %s: %+v", mode, got, want, all)

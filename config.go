@@ -11,6 +11,7 @@ type Config struct {
 	Heartbeat HeartbeatConfig `json:"heartbeat"`
 	Links     []LinkConfig    `json:"links"`
 	Nodes     []NodeConfig    `json:"nodes"`
+	Pings     []PingConfig    `json:"pings,omitempty"`
 	Groups    []GroupConfig   `json:"groups,omitempty"`
 }
 
@@ -19,7 +20,10 @@ type ClusterConfig struct {
 	KeyFile    string `json:"key_file"`           // default /etc/ha.key
 	TwoNode    string `json:"two_node,omitempty"` // "manual", "ignore"; must be chosen with two voters ("fence": not in this version)
 	WaitForAll bool   `json:"wait_for_all"`       // default true; two voters only
-	LogLevel   string `json:"log_level"`          // debug, info (default), warning, error
+	// NeedsPing are [[ping]] targets that must answer before one of two voters goes on alone.
+	NeedsPing []string `json:"needs_ping,omitempty"`
+	NoQuorum  string   `json:"no_quorum"` // "stop" (default): an owner without a majority stops ("freeze": not in this version)
+	LogLevel  string   `json:"log_level"` // debug, info (default), warning, error
 }
 
 type HeartbeatConfig struct {
@@ -46,6 +50,16 @@ type LinkAddress struct {
 	Address string `json:"address"`
 }
 
+// PingConfig is a target outside the cluster that each full node asks now and then.
+type PingConfig struct {
+	Name     string   `json:"name"`
+	Address  string   `json:"address,omitempty"` // echo by ICMP; this or TCP
+	TCP      string   `json:"tcp,omitempty"`     // "address:port" that takes connections
+	Interval Duration `json:"interval"`          // default: deadtime, at least 500ms
+	Timeout  Duration `json:"timeout"`           // default: the same, at most interval
+	Failures int      `json:"failures"`          // default 3; so many in a row change what is believed, in either direction
+}
+
 type GroupConfig struct {
 	Name               string           `json:"name"`
 	Prefer             []string         `json:"prefer,omitempty"`
@@ -55,6 +69,7 @@ type GroupConfig struct {
 	After              []string         `json:"after,omitempty"`
 	With               []string         `json:"with,omitempty"`
 	Apart              []string         `json:"apart,omitempty"`
+	Needs              []string         `json:"needs,omitempty"` // [[ping]] targets that its node should reach
 	Resources          []ResourceConfig `json:"resources"`
 }
 
@@ -129,6 +144,23 @@ func (c *Config) node(name string) *NodeConfig {
 		}
 	}
 	return nil
+}
+
+func (c *Config) ping(name string) *PingConfig {
+	for i := range c.Pings {
+		if c.Pings[i].Name == name {
+			return &c.Pings[i]
+		}
+	}
+	return nil
+}
+
+// target is what the echo goes to, in the operator's words.
+func (p *PingConfig) target() string {
+	if p.TCP != "" {
+		return "tcp " + p.TCP
+	}
+	return p.Address
 }
 
 func (c *Config) group(name string) *GroupConfig {

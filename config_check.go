@@ -25,6 +25,7 @@ func checkMeaning(w *walker, cfg *Config) {
 	c.reach()
 	c.voters()
 	c.groups()
+	c.pings()
 	c.resources()
 }
 
@@ -32,6 +33,7 @@ func checkMeaning(w *walker, cfg *Config) {
 func linkPath(i int) string        { return pathIndex("link", i) }
 func nodePath(i int) string        { return pathIndex("node", i) }
 func groupPath(i int) string       { return pathIndex("group", i) }
+func pingPath(i int) string        { return pathIndex("ping", i) }
 func resourcePath(g, i int) string { return pathIndex(pathKey(groupPath(g), "resource"), i) }
 
 // elementName is the header with the name, or with the number of an element whose name is missing or was refused.

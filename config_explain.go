@@ -36,6 +36,10 @@ func configExplain(c *Config) string {
 	e := &explainer{}
 	e.heartbeat(c)
 	e.takeover(c)
+	for i := range c.Pings {
+		e.b.WriteString("\n")
+		e.ping(c, &c.Pings[i])
+	}
 	for i := range c.Groups {
 		e.b.WriteString("\n")
 		e.group(c, &c.Groups[i])
@@ -79,7 +83,13 @@ func (e *explainer) takeover(c *Config) {
 		e.head("  Not protected: a death while nobody is there to confirm it.")
 	case c.Cluster.TwoNode == "ignore":
 		e.row("until the other node takes over", c.lease(), "D, then the time to start (below): silence is taken for death")
-		e.head("  Not protected: two nodes that cannot hear each other both run all groups.")
+		if len(c.Cluster.NeedsPing) == 0 {
+			e.head("  Not protected: two nodes that cannot hear each other both run all groups.")
+			break
+		}
+		e.row("asked while the other is silent", c.alonePace(), "D / 4: "+wordList(c.Cluster.NeedsPing, "and")+" (needs_ping) must answer, else this node does not go on alone")
+		e.row("an answer counts for", c.aloneLimit(), "2 D: without one for so long a node that is alone stops what it runs")
+		e.head("  Not protected: two nodes that cannot hear each other and both reach %s both run all groups.", wordList(c.Cluster.NeedsPing, "and"))
 	default:
 		e.row("until a group starts elsewhere", c.takeover(), "D + 0.25 L, then the time to start (below)")
 		e.row("a stopped or leaving owner", 0, "its own word is proof: no wait")
@@ -87,6 +97,23 @@ func (e *explainer) takeover(c *Config) {
 	if len(c.Groups) > 0 {
 		e.row("stop of the daemon, at most", c.stopLongest(), "the longest group: groups stop side by side")
 	}
+}
+
+func (e *explainer) ping(c *Config, p *PingConfig) {
+	e.head("ping %s (%s)", p.Name, p.target())
+	derived := PingConfig{}
+	derived.pace(c.Heartbeat.Deadtime.D())
+	from := func(value, def Duration, formula string) string {
+		if value == def {
+			return "default: " + formula
+		}
+		return fmt.Sprintf("from the file (default %s: %s)", shortDuration(def.D()), formula)
+	}
+	formula := fmt.Sprintf("max(D, %s)", shortDuration(pingLeast))
+	e.row("interval", p.Interval.D(), from(p.Interval, derived.Interval, formula)+": each full node asks it that often")
+	e.row("timeout", p.Timeout.D(), from(p.Timeout, min(derived.Timeout, p.Interval), formula))
+	e.row("lost or back, at most", p.noticed(), fmt.Sprintf("%s in a row, one echo lost is nothing", count(p.Failures, "failure")))
+	e.row("a group that needs it moves after", p.settle(), "more (interval + timeout + 1/4 of the line above): if no node reaches it, nothing moves")
 }
 
 func (e *explainer) group(c *Config, g *GroupConfig) {

@@ -77,6 +77,8 @@ const (
 	timeoutMin      = 10 * time.Millisecond
 	timeoutMax      = 24 * time.Hour
 	monitorMin      = 100 * time.Millisecond
+	pingsMax        = 16
+	pingFailures    = 2 // at least: a single lost echo is nothing
 )
 
 var (
@@ -93,6 +95,8 @@ var clusterSpec = tableSpec{"[cluster]", []keySpec{
 	{key: "key_file", def: defaultKeyFile, check: checkAbsolute},
 	{key: "two_node", check: checkTwoNode},
 	{key: "wait_for_all", kind: kindBool, def: "true"},
+	{key: "needs_ping", kind: kindStrings, check: checkName},
+	{key: "no_quorum", def: "stop", check: checkNoQuorum},
 	{key: "log_level", def: "info", check: checkEnum(logLevels)},
 }}
 
@@ -114,6 +118,16 @@ var nodeSpec = tableSpec{"[[node]]", []keySpec{
 	{key: "address", kind: kindAddresses, required: true, check: checkNodeAddress},
 }}
 
+// The times of a target have defaults that follow from deadtime: see PingConfig.pace.
+var pingSpec = tableSpec{"[[ping]]", []keySpec{
+	{key: "name", required: true, check: checkName},
+	{key: "address", check: checkNodeAddress},
+	{key: "tcp", check: checkTCP},
+	{key: "interval", kind: kindDuration, min: int64(intervalMin), max: int64(time.Hour)},
+	{key: "timeout", kind: kindDuration, min: int64(timeoutMin), max: int64(time.Hour)},
+	{key: "failures", kind: kindInt, def: "3", min: pingFailures, max: 100},
+}}
+
 var groupSpec = tableSpec{"[[group]]", []keySpec{
 	{key: "name", required: true, check: checkName},
 	{key: "prefer", kind: kindStrings, check: checkName},
@@ -123,6 +137,7 @@ var groupSpec = tableSpec{"[[group]]", []keySpec{
 	{key: "after", kind: kindStrings, check: checkName},
 	{key: "with", kind: kindStrings, check: checkName},
 	{key: "apart", kind: kindStrings, check: checkName},
+	{key: "needs", kind: kindStrings, check: checkName},
 	{key: "resource", kind: kindTables, required: true, max: resourcesMax, table: &anyResourceSpec, pick: pickResource},
 }}
 
@@ -131,13 +146,14 @@ var fileSpec = tableSpec{"the file", []keySpec{
 	{key: "heartbeat", kind: kindTable, table: &heartbeatSpec},
 	{key: "link", kind: kindTables, required: true, max: linksMax, table: &linkSpec},
 	{key: "node", kind: kindTables, required: true, max: nodesMax, table: &nodeSpec},
+	{key: "ping", kind: kindTables, max: pingsMax, table: &pingSpec},
 	{key: "group", kind: kindTables, max: groupsMax, table: &groupSpec},
 }}
 
 // sections are all tables with their keys, for hints about keys that stand in the wrong one and for the test of the
 // example.
 func sections() []*tableSpec {
-	all := []*tableSpec{&clusterSpec, &heartbeatSpec, &linkSpec, &nodeSpec, &groupSpec}
+	all := []*tableSpec{&clusterSpec, &heartbeatSpec, &linkSpec, &nodeSpec, &pingSpec, &groupSpec}
 	for i := range resourceTypes {
 		all = append(all, &resourceTypes[i].spec)
 	}

@@ -364,6 +364,8 @@ func (d *daemon) handle(e any) {
 		d.node.ActionDone(now, e)
 	case noticed:
 		d.node.Noticed(now, e)
+	case pinged:
+		d.node.Pinged(now, e.ID, e.Failure)
 	case func(*node, instant):
 		e(d.node, now)
 	}

@@ -55,6 +55,8 @@ func Apply(s *State, index uint64, e *Entry) (events []Event, refused string) {
 		a.failure()
 	case entryUnfit:
 		a.unfit()
+	case entryReach:
+		a.reach()
 	case entryRetry:
 		a.retry()
 	case entryExpire:
@@ -210,6 +212,12 @@ func (a *applying) config() {
 			g.Pin = nil
 		}
 	}
+	for i := range s.Nodes { // of another target under the same name nothing is known
+		s.Nodes[i].Reach = slices.DeleteFunc(s.Nodes[i].Reach, func(r Reach) bool {
+			p, before := next.Effective.ping(r.Ping), old.Effective.ping(r.Ping)
+			return p == nil || before == nil || p.target() != before.target()
+		})
+	}
 	a.event(eventConfig, "", "", "config generation %d by %s", s.Config.Generation, a.e.By)
 }
 
@@ -228,6 +236,10 @@ func (a *applying) join() {
 		a.refuse("session %x does not follow %x", a.e.Session, n.Session)
 		return
 	}
+	if n.Left {
+		n.Flaps = 0 // who says goodbye and comes back does not flap
+	}
+	n.Reach = nil
 	rebooted := n.Boot != a.e.Boot
 	n.Session, n.Boot, n.Feature, n.Joined, n.Left, n.Serial = a.e.Session, a.e.Boot, a.e.Feature, true, false, 0
 	n.Since = a.s.Clock
@@ -270,7 +282,12 @@ func (a *applying) liveness() {
 		a.event(eventBack, n.Name, "", "%s is heard again", n.Name)
 	case !a.e.On && n.Lost == nil:
 		n.Lost = a.mark()
+		n.Flaps, n.Flapped = counted(n.Flaps, n.Flapped, a.s.Clock), a.s.Clock
 		a.event(eventLost, n.Name, "", "%s is lost: %s", n.Name, a.e.Why)
+		if n.Flaps >= flapLimit {
+			a.event(eventFlaps, n.Name, "", "%s comes and goes (%s): once back it takes no group before it has been there for %s, unless no other node may",
+				n.Name, lostTimes(n.Flaps), flapWait(n.Flaps-flapLimit))
+		}
 	default:
 		a.refuse("no change")
 	}
@@ -378,11 +395,23 @@ func (a *applying) place() {
 	clean := g.Clean
 	if !free {
 		clean = g.Stopped
+		if g.Rule == "G10" && g.Owner != n.Name {
+			a.bounce(g, n.Name)
+		}
 	}
 	a.s.LastEpoch++
 	g.Owner, g.Epoch, g.Clean, g.Stopped, g.Proof, g.Unleased = n.Name, a.s.LastEpoch, clean, false, "", false
 	a.setPhase(g, phasePlaced)
 	a.event(eventPlaced, n.Name, g.Name, "%s goes to %s: %s", g.Name, n.Name, a.e.Why)
+}
+
+// bounce counts a move on the ground of failures.
+func (a *applying) bounce(g *GroupState, to string) {
+	g.Bounces, g.Bounced = counted(g.Bounces, g.Bounced, a.s.Clock), a.s.Clock
+	if g.Bounces >= bounceLimit {
+		a.event(eventBounces, to, g.Name, "%s fails on one node after the other (moved %s): it moves again in %s at the earliest, and is tried where it is until then",
+			g.Name, times(g.Bounces), flapWait(g.Bounces-bounceLimit))
+	}
 }
 
 func (a *applying) revoke() {
@@ -533,6 +562,32 @@ func (a *applying) unfit() {
 	}
 }
 
+// reach takes what a node says of a target; every join begins anew, since what was so before may have changed.
+func (a *applying) reach() {
+	n := a.theNode()
+	if n == nil {
+		return
+	}
+	told := n.reach(a.e.Ping)
+	if n.Session != a.e.Session || a.s.Config.Effective.ping(a.e.Ping) == nil || told != nil && (told.Reason == "") == (a.e.Reason == "") {
+		a.refuse("no change of %q, or of another session", a.e.Ping)
+		return
+	}
+	switch {
+	case a.e.Reason != "":
+		a.event(eventUnreached, n.Name, "", "%s does not reach %s: %s", n.Name, a.e.Ping, a.e.Reason)
+	case told != nil:
+		a.event(eventReached, n.Name, "", "%s reaches %s again", n.Name, a.e.Ping)
+	}
+	r := Reach{a.e.Ping, a.e.Reason, a.s.Clock}
+	i, found := slices.BinarySearchFunc(n.Reach, a.e.Ping, func(r Reach, ping string) int { return strings.Compare(r.Ping, ping) })
+	if found {
+		n.Reach[i] = r
+	} else {
+		n.Reach = slices.Insert(n.Reach, i, r)
+	}
+}
+
 // retry gives the owner another try with what has used up its tries, since nobody else can take the group.
 func (a *applying) retry() {
 	g := a.theGroup()
@@ -660,6 +715,7 @@ func (a *applying) cleanup() {
 		return
 	}
 	a.forget(g.Name, a.e.Resource, a.e.Node)
+	g.Bounces = 0
 	if g.Phase == phaseBlocked && (a.e.Node == "" || a.e.Node == g.Owner) {
 		a.bar(g)
 		a.setPhase(g, phaseRevoked)

@@ -356,7 +356,7 @@ func (r *ruling) handOver() bool {
 	for i := range r.s.Nodes {
 		n := &r.s.Nodes[i]
 		v := r.v.node(n.Name)
-		if n.Name == r.v.Self || !n.Voter || n.Left || r.s.Config.Effective.node(n.Name) == nil || !v.Direct || !v.CaughtUp || v.Leaving || v.Sick != "" {
+		if n.Name == r.v.Self || !n.Voter || n.Left || r.s.Config.Effective.node(n.Name) == nil || !v.Direct || !v.CaughtUp || v.Leaving || v.Sick != "" || !leaving && n.unsteady(r.v.Clock) > 0 {
 			continue
 		}
 		if k := r.leaderRank(n.Name); best == "" || k > rank {
@@ -407,8 +407,8 @@ func groupRules() []groupRule {
 		{"G8", "the owner is leaving or in standby", (*ruling).ownerRetires},
 		{"G9", "pinned to another node that may take it", (*ruling).pinnedElsewhere},
 		{"G10", "the owner has reached the migration threshold and another node may take it", (*ruling).overThreshold},
-		{"G11", "the same, and no other node may take it: try again here", (*ruling).tryAgain},
-		{"G12", "the owner cannot run it and another node can", (*ruling).ownerUnfit},
+		{"G11", "the same, and no other node may take it, or it has failed there too: try again here", (*ruling).tryAgain},
+		{"G12", "the owner cannot run it, or does not reach what it needs, and another node does", (*ruling).ownerUnfit},
 		{"G13", "after, with or apart does not hold any more", (*ruling).relationsBroken},
 		{"G14", "failback, and a better preferred node may take it", (*ruling).failback},
 		{"G15", "the owner is heard but has no lease", (*ruling).ownerWithoutLease},
@@ -612,6 +612,10 @@ func (r *ruling) overThreshold() (string, bool) {
 	if !r.owned() || f == nil || !r.elsewhere() {
 		return "", false
 	}
+	if left := r.bouncing(); left > 0 {
+		r.after(left)
+		return "", false // G11 tries it here
+	}
 	r.revokeIt()
 	return fmt.Sprintf("%s failed on %s (%s): %s", f.Resource, r.g.Owner, times(f.Failcount), f.Reason), true
 }
@@ -636,14 +640,18 @@ func (r *ruling) tryAgain() (string, bool) {
 	if !r.owned() || f == nil {
 		return "", false
 	}
-	text := fmt.Sprintf("%s failed on %s (%s: %s) and no other node may take it", f.Resource, r.g.Owner, times(f.Failcount), f.Reason)
+	because := "no other node may take " + r.g.Name
+	if left := r.bouncing(); left > 0 && r.elsewhere() {
+		because = fmt.Sprintf("%s has failed on one node after the other (moved %s) and moves again in %s", r.g.Name, times(r.g.Bounces), left.Round(time.Second))
+	}
+	text := fmt.Sprintf("%s failed on %s (%s: %s) and %s", f.Resource, r.g.Owner, times(f.Failcount), f.Reason, because)
 	// A lasting failure must not spin: the wait doubles with each try.
 	if left := tryDelay(f.Tries) - (r.v.Clock - f.Clock); left > 0 {
 		r.after(left)
 		return fmt.Sprintf("%s; next try in %s", text, left.Round(100*time.Millisecond)), true
 	}
 	r.propose(Entry{Kind: entryRetry, Group: r.g.Name, Epoch: r.g.Epoch, Resource: f.Resource, Until: f.Clock,
-		Rule: "G11", Why: fmt.Sprintf("%s is tried again on %s: no other node may take %s", f.Resource, r.g.Owner, r.g.Name)})
+		Rule: "G11", Why: fmt.Sprintf("%s is tried again on %s: %s", f.Resource, r.g.Owner, because)})
 	return text + "; it is tried again here", true
 }
 
@@ -655,6 +663,9 @@ func (r *ruling) ownerUnfit() (string, bool) {
 	reason := n.unfit(r.g.Name)
 	if v := r.v.node(r.g.Owner); reason == "" && v.Sick != "" {
 		reason = v.Sick
+	}
+	if reason == "" {
+		reason = r.ownerBlind()
 	}
 	if reason == "" {
 		return "", false
@@ -715,7 +726,13 @@ func (r *ruling) failback() (string, bool) {
 		}
 		// A node that comes and goes must not take its groups along each time.
 		n, steady := r.s.node(p), max(30*time.Second, 30*r.s.Config.Effective.Heartbeat.Deadtime.D())
-		if left := steady - (r.v.Clock - n.Since); left > 0 {
+		since := n.Since
+		for _, name := range r.c.Needs {
+			if told := n.reach(name); told != nil {
+				since = max(since, told.Since)
+			}
+		}
+		if left := steady - (r.v.Clock - since); left > 0 {
 			r.after(left)
 		} else {
 			r.revokeIt()

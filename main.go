@@ -10,6 +10,7 @@
 //	state.go status.go      what all nodes agree on; what the operator sees of it
 //	heartbeat.go wire.go seal.go liveness.go     who is alive: datagrams, links, keys
 //	engine*.go lease.go     who runs what: the rule table, and when an owner is surely gone
+//	reach.go ping.go        which targets outside the cluster answer
 //	consensus.go            how the nodes agree: etcd's raft
 //	agent.go host.go resource.go                 make what runs here match the state
 //	vip.go httpd.go filesystem.go drbd.go exec.go    one type of resource each

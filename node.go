@@ -76,6 +76,7 @@ type node struct {
 	alone      uint64   // incarnation that this process has forced
 	forcedAt   instant
 	blindUntil instant // the loop stood still: silence until now proves nothing
+	doubtUntil instant // this node stood still: whether it has a majority is not known before
 	lastRun    instant
 	yielded    string // why the state was set aside; everything that still runs must stop
 	lostFork   string // an incarnation that was given up and is no ancestor of the one that lives
@@ -95,6 +96,10 @@ type node struct {
 	quorumSince instant // since when quorumNow is what it is
 	quorumTold  bool    // what the log says
 	quorumAt    instant // when a leader was last known here
+	reach       reach
+	reachFor    *Config // whose targets reach has
+	isolated    isolation
+	paused      standstill
 	hearing     instant // since when this node hears a majority of the voters; 0: it does not
 	unfound     string  // why no cluster is founded yet
 
@@ -223,6 +228,7 @@ func (n *node) advance(now instant) {
 	n.found(now)
 	n.beat(now)
 	n.judgeQuorum(now)
+	n.askTargets(now)
 	n.forceIfIgnored(now)
 	n.lead(now)
 	n.orderAgent(now)

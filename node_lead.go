@@ -20,7 +20,7 @@ type proposal struct {
 
 // key names what an entry is about, so that it is not proposed twice at once.
 func (e *Entry) key() string {
-	return fmt.Sprintf("%s/%s/%s/%s/%d/%d/%v/%x", e.Kind, e.Group, e.Resource, e.Node, e.Epoch, e.Serial, e.On, e.Request)
+	return fmt.Sprintf("%s/%s/%s/%s/%s/%d/%d/%v/%x", e.Kind, e.Group, e.Resource, e.Ping, e.Node, e.Epoch, e.Serial, e.On, e.Request)
 }
 
 // repeatAfter is how long a proposal may take before it is made again.
@@ -295,6 +295,7 @@ func (n *node) report(now instant) {
 	n.reportObedience()
 	n.reportGroups(now, me)
 	n.reportFitness(now, me)
+	n.reportReach(now, me)
 	n.proposeLeave(now, me)
 }
 

@@ -265,7 +265,7 @@ func (n *node) logEvent(e Event) {
 		attrs = append(attrs, "group", e.Group)
 	}
 	switch e.ID {
-	case eventLost, eventFailure, eventBlocked, eventForced, eventConfirmDead, eventUnfit:
+	case eventLost, eventFailure, eventBlocked, eventForced, eventConfirmDead, eventUnfit, eventUnreached, eventFlaps, eventBounces:
 		n.log.Warn(e.Text, attrs...)
 	default:
 		n.log.Info(e.Text, attrs...)
@@ -531,7 +531,7 @@ func (n *node) forceIfIgnored(now instant) {
 	if !slices.ContainsFunc(n.state.Groups, func(g GroupState) bool { return g.Owner == other && g.Phase != phaseBlocked }) {
 		return
 	}
-	if n.state.Maintenance != nil {
+	if n.state.Maintenance != nil || n.unconfirmed(now) != "" {
 		return
 	}
 	n.tryForce(now, n.name, fmt.Sprintf("two_node = \"ignore\": %s has been silent for %s", other, n.peers.silence(now, other).Round(time.Millisecond)))

@@ -31,6 +31,7 @@ func (r *rig) Suspend(group string)                { r.shut[group] = true }
 func (r *rig) Resume(group string)                 { delete(r.shut, group) }
 func (r *rig) Watch(string, string, bool)          {}
 func (r *rig) Announce(string)                     {}
+func (r *rig) Ping(ping)                           {}
 func (r *rig) Save(w write)                        { r.writes = append(r.writes, w) }
 func (r *rig) Replace(_ string, _ member, w write) { r.writes = append(r.writes, w) }
 func (r *rig) KeepLease([]leaseMark, bool)         {}

@@ -18,6 +18,9 @@ type surroundings struct {
 	details map[string]groupDetails // by group
 }
 
+// pauseShown is how long status tells of a pause.
+const pauseShown = 10 * time.Minute
+
 // Status is the document as of now.
 func (n *node) Status(now instant, out surroundings) *Status {
 	s := &Status{Cluster: n.config.Cluster.Name, Node: n.name, Version: out.version, Wall: time.Unix(0, n.opt.Wall()),
@@ -38,6 +41,7 @@ func (n *node) Status(now instant, out surroundings) *Status {
 			s.Leader = n.name
 		}
 		n.statusGroups(now, s, out)
+		n.statusPings(now, s)
 		n.statusProblems(now, s)
 	}
 	s.Problems = append(s.Problems, n.problems...)
@@ -192,6 +196,9 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 			x.Why = fmt.Sprintf("%s owns it and is silent; two_node = %q: this node takes over only when %s is confirmed dead", g.Owner, n.config.Cluster.TwoNode, g.Owner)
 			if n.config.Cluster.TwoNode == "ignore" {
 				x.Why = fmt.Sprintf("%s owns it and is silent; this node has not met it since its boot, so it does not take over by itself", g.Owner)
+				if target := n.unconfirmed(now); target != "" {
+					x.Why = fmt.Sprintf("%s owns it and is silent, and %s (needs_ping) does not answer either: it may be this node that is cut off, so it takes over when that answers", g.Owner, target)
+				}
 			}
 		}
 		x.Data = n.whereData(out.details[g.Name].data)
@@ -319,8 +326,18 @@ func (n *node) statusProblems(now instant, s *Status) {
 	if s.Maintenance != nil {
 		s.problem("maintenance", "warning", "maintenance is on, by "+s.Maintenance.By, "", "nothing is started, stopped or moved; nothing fails over", "hactl maintenance off")
 	}
+	if n.isolated.target != "" {
+		n.problemIsolated(s)
+	}
+	if p := n.paused; p.at != 0 && now.sub(p.at) < pauseShown {
+		s.problem("stood-still", "warning", fmt.Sprintf("this host stood still for %s, %s ago, by the clock of %s", p.took.Round(10*time.Millisecond), age(now.sub(p.at).Seconds()), p.peer),
+			"a paused virtual machine, or a snapshot of one", "Its leases were void at the first message from a peer; until that it may have answered for its addresses although another had taken over", "")
+	}
 	for _, x := range s.Nodes {
 		n.problemNode(s, x)
+	}
+	for i := range s.Pings {
+		n.problemPing(s, &s.Pings[i])
 	}
 	for i := range s.Groups {
 		n.problemGroup(s, &s.Groups[i])
@@ -357,6 +374,12 @@ func (n *node) problemQuorum(s *Status) {
 }
 
 func (n *node) problemNode(s *Status, x NodeStatus) {
+	if m := n.state.node(x.Name); m != nil && x.State == "online" {
+		if left := m.unsteady(n.clusterClock(n.lastRun)); left > 0 {
+			s.problem("node-flaps", "warning", fmt.Sprintf("%s comes and goes: %s", x.Name, lostTimes(m.Flaps)), "",
+				fmt.Sprintf("it takes no group for %s more, unless no other node may", left.Round(time.Second)), "")
+		}
+	}
 	switch {
 	case x.State == "lost":
 		s.Problems = append(s.Problems, Problem{ID: "node-lost", Severity: "error", What: x.Name + " is lost", Since: x.Since,
@@ -389,7 +412,7 @@ func (n *node) problemGroup(s *Status, g *GroupStatus) {
 		s.problem("group-stopped", "error", g.Name+" runs nowhere: "+g.Why, "", "", "hactl why "+g.Name)
 	case g.State == "waiting" || g.Rule == "G6":
 		command := "hactl why " + g.Name
-		if !s.Quorum && n.config.twoVoters() && g.Owner != "" && g.Owner != n.name {
+		if !s.Quorum && n.config.twoVoters() && g.Owner != "" && g.Owner != n.name && n.isolated.target == "" {
 			command = "hactl confirm-dead " + g.Owner
 		}
 		s.problem("group-waiting", "error", g.Name+" waits: "+g.Why, "", "", command)
@@ -399,6 +422,10 @@ func (n *node) problemGroup(s *Status, g *GroupStatus) {
 	if p := state.Pin; p != nil && p.Node != g.Owner {
 		s.problem("pin-elsewhere", "warning", fmt.Sprintf("%s is pinned to %s but is %s", g.Name, p.Node, where(g.Owner)), "it cannot go there now",
 			"it goes there when it can", "hactl unmove "+g.Name)
+	}
+	if r := (&ruling{v: &View{Clock: n.clusterClock(n.lastRun)}, g: state}); r.bouncing() > 0 {
+		s.problem("group-bounces", "warning", fmt.Sprintf("%s has failed on one node after the other: moved %s", g.Name, times(state.Bounces)), "",
+			fmt.Sprintf("it is tried where it is, and moves again in %s at the earliest", r.bouncing().Round(time.Second)), "hactl cleanup "+g.Name)
 	}
 	for _, r := range g.Resources {
 		for _, f := range r.Failures {

@@ -52,6 +52,22 @@ type actuator interface {
 	Watch(group, resource string, on bool)
 	// Announce tells the network again who has the group's addresses.
 	Announce(group string)
+	// Ping sends an echo; whether it was answered comes as a Pinged event, within the timeout and a little.
+	Ping(p ping)
+}
+
+// ping is one echo to a target outside the cluster.
+type ping struct {
+	ID      uint64
+	Address string // by ICMP
+	TCP     string // or a connection
+	Timeout time.Duration
+}
+
+// pinged is the event that ends it.
+type pinged struct {
+	ID      uint64
+	Failure string // "": it was answered
 }
 
 // Operations.

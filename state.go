@@ -76,14 +76,24 @@ type NodeState struct {
 	Lost    *Mark         `json:"lost,omitempty"`
 	Standby *Mark         `json:"standby,omitempty"`
 	Unfit   []Unfit       `json:"unfit,omitempty"` // by group
-	Since   time.Duration `json:"since"`           // cluster time since which it is a member that is heard
-	Serial  uint64        `json:"serial"`          // last failure report of this session that was counted
+	Reach   []Reach       `json:"reach,omitempty"` // by ping; what it has said in this session
+	Flaps   int           `json:"flaps,omitempty"` // how often it was lost, each time not long after the time before
+	Flapped time.Duration `json:"flapped,omitempty"`
+	Since   time.Duration `json:"since"`  // cluster time since which it is a member that is heard
+	Serial  uint64        `json:"serial"` // last failure report of this session that was counted
 }
 
 // Unfit says why a node cannot run a group, though it is well otherwise.
 type Unfit struct {
 	Group  string `json:"group"`
 	Reason string `json:"reason"`
+}
+
+// Reach is what a node says of a target outside the cluster.
+type Reach struct {
+	Ping   string        `json:"ping"`
+	Reason string        `json:"reason,omitempty"` // why it does not reach it; "": it does
+	Since  time.Duration `json:"since"`            // cluster time
 }
 
 // Phases of a group; docs/design.md section 2.
@@ -108,6 +118,8 @@ type GroupState struct {
 	Clean   bool          `json:"clean,omitempty"`   // the owner before this one had reported it stopped
 	Proof   string        `json:"proof,omitempty"`   // phase revoked: proven inactive by this; see proof* below
 	Pin     *Pin          `json:"pin,omitempty"`
+	Bounces int           `json:"bounces,omitempty"` // how often it moved since it had failed, each time not long after the time before
+	Bounced time.Duration `json:"bounced,omitempty"`
 	Removed bool          `json:"removed,omitempty"` // no longer in the config: stop it, then forget it
 	Revoked []Revocation  `json:"revoked,omitempty"` // by node
 	// Unleased: the end of a lease proves nothing for this epoch, since it was left running by a goodbye in maintenance
@@ -168,6 +180,7 @@ const (
 	entryStopped     = "stopped"
 	entryFailure     = "failure"
 	entryUnfit       = "unfit"
+	entryReach       = "reach"
 	entryRetry       = "retry"
 	entryExpire      = "expire"
 	entryPin         = "pin"
@@ -203,6 +216,7 @@ type Entry struct {
 	Node     string   `json:"node,omitempty"`
 	Group    string   `json:"group,omitempty"`
 	Resource string   `json:"resource,omitempty"`
+	Ping     string   `json:"ping,omitempty"`
 	Epoch    uint64   `json:"epoch,omitempty"`
 	Proof    string   `json:"proof,omitempty"`
 	Session  uint64   `json:"session,omitempty"`
@@ -232,6 +246,21 @@ func (s *State) node(name string) *NodeState {
 		}
 	}
 	return nil
+}
+
+// reach is what the node has said of a target, nil if nothing yet.
+func (n *NodeState) reach(ping string) *Reach {
+	for i := range n.Reach {
+		if n.Reach[i].Ping == ping {
+			return &n.Reach[i]
+		}
+	}
+	return nil
+}
+
+func (n *NodeState) reaches(ping string) bool {
+	r := n.reach(ping)
+	return r != nil && r.Reason == ""
 }
 
 func (s *State) group(name string) *GroupState {

@@ -22,6 +22,7 @@ type Status struct {
 	Enforcer    string        `json:"enforcer"` // what backs "never two": "the daemon itself (no gate, watchdog or fence)"
 	Nodes       []NodeStatus  `json:"nodes"`
 	Links       []LinkStatus  `json:"links"`
+	Pings       []PingStatus  `json:"pings,omitempty"`
 	Groups      []GroupStatus `json:"groups"`
 	Problems    []Problem     `json:"problems"`
 }
@@ -55,6 +56,20 @@ type LinkStatus struct {
 	Interface string   `json:"interface"`
 	State     string   `json:"state"`            // up, no carrier, missing
 	Silent    []string `json:"silent,omitempty"` // nodes heard on another link but not on this one
+}
+
+// PingStatus is a target outside the cluster, and what each full node says of it.
+type PingStatus struct {
+	Name   string      `json:"name"`
+	Target string      `json:"target"`
+	Nodes  []PingReach `json:"nodes"`
+}
+
+type PingReach struct {
+	Node   string  `json:"node"`
+	State  string  `json:"state"` // reached, lost, unknown
+	Reason string  `json:"reason,omitempty"`
+	Since  float64 `json:"since_seconds,omitempty"`
 }
 
 type GroupStatus struct {

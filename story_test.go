@@ -220,6 +220,8 @@ func (c *clusterSetup) set(key, value string) {
 		c.nodes = strings.Split(strings.ReplaceAll(value, ":", "="), ",")
 	case "two_node":
 		c.cluster = append(c.cluster, fmt.Sprintf("two_node = %q\n", value))
+	case "needs_ping":
+		c.cluster = append(c.cluster, fmt.Sprintf("needs_ping = [%q]\n", value))
 	default:
 		c.cluster = append(c.cluster, fmt.Sprintf("%s = %s\n", key, value))
 	}

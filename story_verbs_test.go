@@ -31,7 +31,7 @@ func (s *story) verb(f []string) error {
 	case "forbid": // it again
 		s.w.checks.allowed = slices.DeleteFunc(s.w.checks.allowed, func(g string) bool { return g == f[1] })
 		return nil
-	case "cut", "heal", "loss", "latency", "carrier":
+	case "cut", "heal", "loss", "latency", "carrier", "target":
 		return s.network(f)
 	case "edit":
 		setup := s.setup
@@ -83,6 +83,12 @@ func (s *story) machine(f []string) error {
 			return fmt.Errorf("pause: %v", err)
 		}
 		m.life.freeze(d)
+	case "stall": // NODE DURATION: the whole machine, clocks and all
+		d, err := time.ParseDuration(f[2])
+		if err != nil {
+			return err
+		}
+		m.stall(d)
 	case "wipe":
 		m.disk.wipe()
 	case "corrupt":
@@ -173,6 +179,16 @@ func (s *story) network(f []string) error {
 		d, err := time.ParseDuration(f[1])
 		s.w.net.latency, s.w.net.jitter = d, d/4
 		return err
+	case "target": // NAME silent|answers [on NODE]
+		p := s.w.config.ping(f[1])
+		if n := s.w.best(); n != nil && n.config.ping(f[1]) != nil {
+			p = n.config.ping(f[1])
+		}
+		if p == nil {
+			return fmt.Errorf("no target %s", f[1])
+		}
+		f = append(f, "", "")
+		s.w.net.setSilent(p.Address+p.TCP, f[4], f[2] == "silent")
 	case "carrier": // INTERFACE up|down on NODE
 		m := s.w.host(f[4])
 		if m == nil {
@@ -460,6 +476,8 @@ func (s *story) show(f []string) error {
 				how = "switched off"
 			case m.life == nil:
 				how += ", no daemon"
+			case m.still() > 0:
+				how += ", but it stands still"
 			case m.life.frozen:
 				how += ", its daemon is frozen"
 			}

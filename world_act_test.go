@@ -155,8 +155,12 @@ func (act *worldAct) end(how string) {
 	if act.ended {
 		return
 	}
-	act.ended = true
 	l := act.l
+	if left := l.m.still(); left > 0 { // the machine stands still, and with it what it does
+		l.w.after(left+time.Millisecond, func() { act.end(how) })
+		return
+	}
+	act.ended = true
 	delete(l.acts, act.a.ID)
 	if l.m.life != l {
 		return
@@ -272,7 +276,7 @@ func (x *ware) answering() *ware {
 			continue
 		}
 		for _, m := range w.hosts {
-			if m == x.m || !m.power || !w.net.passes(x.m, m, link.Name) || !w.net.passes(m, x.m, link.Name) {
+			if m == x.m || !m.power || m.still() > 0 || !w.net.passes(x.m, m, link.Name) || !w.net.passes(m, x.m, link.Name) {
 				continue
 			}
 			for _, y := range m.wares {
@@ -326,6 +330,18 @@ func (l *life) Watch(group, resource string, on bool) {
 }
 
 func (l *life) Announce(group string) { l.w.mark("announce", l.m.name+group) }
+
+// Ping asks a target outside the cluster, which only a story can silence.
+func (l *life) Ping(p ping) {
+	n := &l.w.net
+	l.w.mark("ping", l.m.name, p.ID)
+	lost := n.mute(p.Address+p.TCP, l.m.name) || n.loss > 0 && l.w.chance.net.Float64() < n.loss
+	done, d := pinged{ID: p.ID}, n.delay()+n.delay()
+	if lost {
+		done.Failure, d = fmt.Sprintf("no answer within %s", shortDuration(p.Timeout)), p.Timeout
+	}
+	l.w.after(d, func() { l.enter(func(l *life) { l.node.Pinged(l.m.now(), done.ID, done.Failure) }) })
+}
 
 // notice lets the daemon's eyes see what happened to a resource.
 func (m *machine) notice(x *ware, reason string) {

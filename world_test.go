@@ -188,6 +188,7 @@ type worldClock struct {
 }
 
 func (c worldClock) local(t time.Duration) instant {
+	t = max(t, c.t0) // before that it stands still
 	d := int64(t - c.t0)
 	return c.l0 + instant(d+d/1e6*c.ppm+d%1e6*c.ppm/1e6)
 }
@@ -373,6 +374,17 @@ func (l *life) freeze(d time.Duration) {
 	})
 }
 
+// stall stops the whole machine for a while, clocks and all, as a hypervisor's pause does.
+func (m *machine) stall(d time.Duration) {
+	m.clock.l0, m.clock.t0 = m.now(), m.w.now+d
+	if m.life != nil {
+		m.life.freeze(d)
+	}
+}
+
+// still is for how much longer the machine stands still.
+func (m *machine) still() time.Duration { return m.clock.t0 - m.w.now }
+
 // best is the node that knows most: what an operator would ask.
 func (w *world) best() *node {
 	var best *node
@@ -396,7 +408,7 @@ type worldLog struct{ m *machine }
 var historyOnly = []string{eventFounded, eventForced, eventConfig, eventJoined, eventLost, eventBack, eventLeft, eventMember, eventPlaced,
 	eventStarted, eventRevoked, eventStopped, eventFreed, eventBlocked, eventRemoved, eventFailure, eventExpired, eventRetry, eventUnfit,
 	eventFit, eventPinned, eventUnpinned, eventStandby, eventOnline, eventMaintenance, eventMaintained, eventCleaned, eventConfirmDead,
-	eventFeature, eventLeaseShorter}
+	eventFeature, eventLeaseShorter, eventUnreached, eventReached, eventFlaps, eventBounces}
 
 // telling are those of lower levels that belong to a tale all the same.
-var telling = []string{"lease-back", "caretaker-off", "yielded", "store-mended"}
+var telling = []string{"lease-back", "caretaker-off", "yielded", "store-mended", "isolated-over"}
