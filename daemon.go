@@ -201,7 +201,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 		return err
 	}
 	d.wired = cfg
-	d.host = newHost(d.o.RunDir, d.log, d.emit)
+	d.host = newHost(d.o.RunDir, openGates(nil, d.log), d.log, d.emit)
 	marks, caretaker := d.readLease()
 	joined, err := d.folder.Boot()
 	if err != nil {
