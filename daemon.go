@@ -361,7 +361,7 @@ func (d *daemon) publish(now instant) {
 	d.mu.Lock()
 	details := d.details
 	d.mu.Unlock()
-	out := surroundings{version: versionText(), details: details, keys: map[string]string{}}
+	out := surroundings{version: versionText(), details: details, keys: map[string]string{}, gate: d.host.Gate()}
 	for _, l := range d.net.LinkStates() {
 		out.links = append(out.links, LinkStatus{Name: l.Name, Interface: l.Interface, State: l.State})
 	}

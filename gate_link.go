@@ -146,6 +146,9 @@ func fasten(h *netlink.Handle, l netlink.Link, deadlines *ebpf.Map, ownQdisc boo
 	if added != nil && !errors.Is(added, unix.EEXIST) {
 		return 0, fmt.Errorf("add qdisc clsact: %w", added)
 	}
+	if err := onlyClsact(h, l); err != nil {
+		return 0, err
+	}
 	for _, side := range gateSides() {
 		f := gateFilterOf(l, side)
 		f.Fd = p.FD()
@@ -156,11 +159,25 @@ func fasten(h *netlink.Handle, l netlink.Link, deadlines *ebpf.Map, ownQdisc boo
 			if added == nil {
 				err = errors.Join(err, h.QdiscDel(clsact(l)))
 			}
-			name := l.Attrs().Name
-			return 0, fmt.Errorf("hang the filter first in line: %w (what is in the way shows in tc qdisc show dev %s; tc filter show dev %s egress; the same with ingress)", err, name, name)
+			return 0, fmt.Errorf("hang the filter first in line: %w: see tc filter show dev %s egress, and the same with ingress", err, l.Attrs().Name)
 		}
 	}
 	return id, nil
+}
+
+// onlyClsact refuses the qdisc ingress, which has clsact's place and takes filters for the way out without ever asking
+// them.
+func onlyClsact(h *netlink.Handle, l netlink.Link) error {
+	all, err := dump(func() ([]netlink.Qdisc, error) { return h.QdiscList(l) })
+	if err != nil {
+		return fmt.Errorf("list qdiscs: %w", err)
+	}
+	for _, q := range all {
+		if q.Type() == "ingress" {
+			return fmt.Errorf("the qdisc ingress leaves no place for it: see tc qdisc show dev %s; clsact does the same and more", l.Attrs().Name)
+		}
+	}
+	return nil
 }
 
 func clsact(l netlink.Link) *netlink.GenericQdisc {

@@ -215,11 +215,15 @@ func (v *vip) put() error {
 			s.here = nil
 		}
 		if s.present() {
-			if p, _ := addrPrefix(s.here[0]); p != v.prefix {
+			p, _ := addrPrefix(s.here[0])
+			if p != v.prefix {
 				v.log.Warn("the address was there already with another prefix length: left as it is",
 					"event", "vip-prefix", "there", p.String(), "configured", v.prefix.String())
 			}
-			return nil
+			if v.gates == nil {
+				return nil
+			}
+			return keepAddress(h, s.link.Index, p, v.lifetime()) // it may be about to go
 		}
 		if err := addAddress(h, s.link.Index, v.prefix, v.lifetime()); err != nil {
 			return fmt.Errorf("add %s to %s: %w", v.prefix, v.iface, explainAdd(err))
