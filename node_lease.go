@@ -472,7 +472,7 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		n.wake(end)
 		mark := leaseMark{g.Name, g.Epoch, end}
 		*marks = append(*marks, mark)
-		if n.caretakes(g, &mark) {
+		if !n.hasQuorum() && n.caretakes(g, &mark) {
 			end = max(end, n.caretakerUntil(now, g.Name)) // the lease goes over into it without a gap
 		}
 		n.lease(g.Name, end)
