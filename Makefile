@@ -1,6 +1,7 @@
 # make build    the static binary
 # make demo     two nodes, a witness and a client on this machine, in under a minute (root)
 # make bench    the demo's figures as medians of RUNS (5) beside those of other cluster managers (root)
+# make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make check    format, vet, staticcheck, unit tests, race detector: about three minutes
 # make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd (root)
 # make fuzz     each fuzz target for FUZZTIME (10s)
@@ -10,7 +11,7 @@ PACKAGES = apache2 iproute2 nftables e2fsprogs util-linux mmdebstrap shellcheck
 FUZZTIME ?= 10s
 export CGO_ENABLED = 0
 
-.PHONY: build lab demo bench check lint unit race test suite fuzz clean setup
+.PHONY: build lab demo bench bench-sigstop check lint unit race test suite fuzz clean setup
 
 build:
 	go build -trimpath -o hactl .
@@ -29,6 +30,10 @@ demo: lab
 
 bench: lab
 	@lab/bench
+
+bench-sigstop:
+	@lab/setup iproute2 nftables util-linux
+	HACTL_SIGSTOP=$${RUNS:-50} go test -count 1 -v -timeout 40m -run '^TestClusterSigstop$$' . | grep -v '^=== '; exit $${PIPESTATUS[0]}
 
 check: lint unit race
 

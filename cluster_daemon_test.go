@@ -90,30 +90,6 @@ func TestClusterStoppedInMaintenance(t *testing.T) {
 	}
 }
 
-// TestClusterFrozen stops the owner's daemon in its tracks. It is its own enforcer until there is a gate in the kernel, so
-// the address stays until it wakes: then it must let go at once, and its late words must change nothing.
-func TestClusterFrozen(t *testing.T) {
-	c := newCluster(t, vipGroup, "alice", "bob", "carol")
-	c.witness = "carol"
-	c.up()
-	alice, bob := c.host("alice"), c.host("bob")
-	alice.runsOn("web", "alice")
-	alice.settled("alice", "bob", "carol")
-	c.guard.allow("the daemon that would take it away is frozen")
-	alice.signal(syscall.SIGSTOP)
-	bob.await("web starts on bob, or waits for the address", func(s *Status) bool { return s.testGroup("web").Owner == "bob" })
-	woken := time.Now()
-	alice.signal(syscall.SIGCONT)
-	c.await("alice lets go", func() bool { return !alice.holds(clusterVIP) })
-	t.Logf("measured: a daemon that wakes has given the address up after %d ms", time.Since(woken).Milliseconds())
-	c.guard.allow("")
-	bob.runsOn("web", "bob")
-	alice.settled("alice", "bob", "carol")
-	if alice.holds(clusterVIP) {
-		t.Error("alice took it back")
-	}
-}
-
 // TestClusterLeaveThree stops the owner's daemon in good order: the groups are handed over first.
 func TestClusterLeaveThree(t *testing.T) {
 	c := newCluster(t, webGroup, "alice", "bob", "carol")

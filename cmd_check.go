@@ -321,7 +321,7 @@ func statusFindings(s *Status) []finding {
 	all := []finding{keysFinding(s)}
 	all = append(all, linkFindings(s)...)
 	all = append(all, clockFindings(s)...)
-	all = append(all, finding{levelNote, "never two: held by " + s.Enforcer, ""})
+	all = append(all, gateFinding(s))
 	for _, p := range s.Problems {
 		level := levelWarn
 		if p.Severity == "error" {
@@ -330,6 +330,15 @@ func statusFindings(s *Status) []finding {
 		all = append(all, finding{level, "status: " + p.What, p.Command})
 	}
 	return all
+}
+
+// gateFinding says what ends a lease where the daemon cannot.
+func gateFinding(s *Status) finding {
+	f := finding{levelNote, "never two: held by " + s.Enforcer, ""}
+	if s.Gate == gateLifetime {
+		f.level, f.hint = levelWarn, "mend what keeps the gate out, then: hactl status"
+	}
+	return f
 }
 
 func keysFinding(s *Status) finding {

@@ -226,7 +226,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 		return err
 	}
 	d.wired = cfg
-	d.host = newHost(d.o.RunDir, d.log, d.emit)
+	d.host = newHost(d.o.RunDir, openGates(nil, d.log), d.log, d.emit)
 	marks, caretaker := d.readLease()
 	joined, err := d.folder.Boot()
 	if err != nil {
@@ -400,7 +400,7 @@ func (d *daemon) publish(now instant) {
 	d.mu.Lock()
 	details := d.details
 	d.mu.Unlock()
-	out := surroundings{version: versionText(), details: details, keys: map[string]string{}}
+	out := surroundings{version: versionText(), details: details, keys: map[string]string{}, gate: d.host.Gate()}
 	for _, l := range d.net.LinkStates() {
 		out.links = append(out.links, LinkStatus{Name: l.Name, Interface: l.Interface, State: l.State})
 	}

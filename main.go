@@ -14,6 +14,7 @@
 //	consensus.go            how the nodes agree: etcd's raft
 //	agent.go host.go resource.go                 make what runs here match the state
 //	vip.go httpd.go filesystem.go drbd.go exec.go    one type of resource each
+//	gate*.go                what the kernel does when the daemon cannot
 //	seams.go node.go daemon.go notify.go         the parts joined, and the world around them
 //	control*.go client.go   the socket between the daemon and the commands
 //	usage.go cmd_*.go       the commands, in the order of an operator's day

@@ -90,6 +90,7 @@ type node struct {
 	holds       []hold // of revokes stored here, told again with each beat until settled
 	nextBeat    instant
 	lapsed      []lapse
+	gates       []gateWord
 	caretaker   bool
 	marks       []leaseMark // what was granted in this boot, by this process or the one before
 	quorumNow   bool

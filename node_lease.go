@@ -458,6 +458,7 @@ func (n *node) blankOrder(now instant, c *GroupConfig, marks *[]leaseMark) order
 	o := order{config: c, want: wantStop, alone: true}
 	if n.yielded != "" {
 		n.open(c.Name)
+		n.lease(c.Name, 0)
 		return o
 	}
 	for _, m := range n.marks {
@@ -472,6 +473,9 @@ func (n *node) blankOrder(now instant, c *GroupConfig, marks *[]leaseMark) order
 			n.lapse(now, &GroupState{Name: m.Group, Epoch: m.Epoch}, &o)
 		}
 	}
+	if o.want == wantStop {
+		n.lease(c.Name, 0)
+	}
 	return o
 }
 
@@ -482,12 +486,14 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 	case n.state.Maintenance != nil && !n.beaten():
 		o.want = wantFreeze
 		if mine && g.Phase != phaseRevoked && g.Phase != phaseFree {
-			n.reopen(g.Name) // nobody takes it over now
+			n.lease(g.Name, openForGood) // nobody takes it over now
+			n.reopen(g.Name)
 		}
 		n.keepMark(g, marks)
 		return
 	case mine && g.Phase == phaseBlocked:
 		o.want = wantFreeze
+		n.lease(g.Name, openForGood) // nobody takes it over unasked
 		n.keepMark(g, marks)
 		return
 	case !mine || g.Phase == phaseRevoked || g.Phase == phaseFree || n.left || n.leaving && n.cutOff(now):
@@ -501,6 +507,10 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		}
 		if !n.joined && !mine && !n.beaten() && now.sub(n.ledger.born) < n.config.closeAfter() {
 			o.want = wantLook // this state may be old: first hear what the others say
+			return
+		}
+		if !mine || n.gate(g.Name) == openForGood {
+			n.lease(g.Name, 0) // what was granted before may stand while it stops, and nothing longer
 		}
 		return
 	}
@@ -510,7 +520,12 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 	}
 	if end > now {
 		n.wake(end)
-		*marks = append(*marks, leaseMark{g.Name, g.Epoch, end})
+		mark := leaseMark{g.Name, g.Epoch, end}
+		*marks = append(*marks, mark)
+		if !n.hasQuorum() && n.caretakes(g, &mark) {
+			end = max(end, n.caretakerUntil(now, g.Name)) // the lease goes over into it without a gap
+		}
+		n.lease(g.Name, end)
 		n.reopen(g.Name)
 		o.want = wantRun
 		if !n.joined {
@@ -523,6 +538,7 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 	}
 	if n.caretakes(g, old) && (n.isolated.target == "" || n.config.Cluster.TwoNode == "manual") {
 		n.caretaker = true
+		n.lease(g.Name, n.caretakerUntil(now, g.Name))
 		n.reopen(g.Name)
 		o.want, o.alone = wantRun, true
 		if n.joining && !n.joined {
@@ -572,8 +588,8 @@ func (n *node) otherLife() bool {
 	})
 }
 
-// lapse is the end of a lease: the addresses go at once, the rest when the revoke is learnt or after a while. Data that
-// others could mount goes at once too, since nothing but this daemon ends the lease.
+// lapse is the end of a lease: the addresses are silent at once, the rest goes when the revoke is learnt or after a
+// while. Data that others could mount goes at once too, since nothing but this daemon ends its lease.
 func (n *node) lapse(now instant, g *GroupState, o *order) {
 	l, fresh := n.shut(now, g.Name)
 	if fresh {
@@ -599,6 +615,7 @@ func (n *node) shut(now instant, group string) (l *lapse, fresh bool) {
 	if i < 0 {
 		n.lapsed = append(n.lapsed, lapse{group: group, since: now})
 		i, fresh = len(n.lapsed)-1, true
+		n.lease(group, 0)
 		n.act.Suspend(group)
 		n.version++
 	}
@@ -652,7 +669,9 @@ func (n *node) dropGroups() {
 		}
 		if !known {
 			g.stop(n.lastRun)
-			n.agent.forget(g.name)
+			if n.agent.forget(g.name) {
+				n.gates = slices.DeleteFunc(n.gates, func(w gateWord) bool { return w.group == g.name })
+			}
 		}
 	}
 }

@@ -16,6 +16,18 @@ type surroundings struct {
 	links   []LinkStatus
 	keys    map[string]string       // node → ids of keys that it seals with
 	details map[string]groupDetails // by group
+	gate    gateReport
+}
+
+// enforcer says what ends a lease on this node when the daemon cannot.
+func (g gateReport) enforcer() string {
+	switch g.Kind {
+	case gateBPF:
+		return "the kernel's gate for addresses, the daemon for all else: no watchdog or fence"
+	case gateLifetime:
+		return fmt.Sprintf("the lifetime of addresses, up to %s late, and the daemon for all else: no gate (%s), watchdog or fence", g.Slack, g.Reason)
+	}
+	return "the daemon itself: no gate, watchdog or fence"
 }
 
 // pauseShown is how long status tells of a pause.
@@ -24,7 +36,7 @@ const pauseShown = 10 * time.Minute
 // Status is the document as of now.
 func (n *node) Status(now instant, out surroundings) *Status {
 	s := &Status{Cluster: n.config.Cluster.Name, Node: n.name, Version: out.version, Wall: time.Unix(0, n.opt.Wall()),
-		Enforcer: "the daemon itself: no gate, watchdog or fence", Caretaker: n.caretaker, Quorum: n.hasQuorum(), Links: out.links}
+		Gate: out.gate.Kind, Enforcer: out.gate.enforcer(), Caretaker: n.caretaker, Quorum: n.hasQuorum(), Links: out.links}
 	n.statusNodes(now, s, out)
 	n.statusLinks(now, s)
 	if n.state == nil {

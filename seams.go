@@ -45,6 +45,9 @@ type actuator interface {
 	Do(a action)
 	// Cancel asks a running action to end early; its actionDone still comes.
 	Cancel(id uint64)
+	// Lease says until when a group's addresses may answer: a moment that moves with each grant, openForGood when nobody
+	// may take the group over unasked, or 0 for at once. What the kernel enforces it needs nobody to end it.
+	Lease(group string, until instant)
 	// Suspend shuts, Resume opens the traffic of a group's addresses at once, without waiting for running actions.
 	Suspend(group string)
 	Resume(group string)

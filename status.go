@@ -19,7 +19,8 @@ type Status struct {
 	Voters      int           `json:"voters"`
 	Caretaker   bool          `json:"caretaker"`
 	Maintenance *Mark         `json:"maintenance,omitempty"`
-	Enforcer    string        `json:"enforcer"` // what backs "never two": "the daemon itself (no gate, watchdog or fence)"
+	Enforcer    string        `json:"enforcer"`       // what backs "never two" on this node, in words
+	Gate        string        `json:"gate,omitempty"` // what ends its addresses' leases: bpf, valid_lft, none
 	Nodes       []NodeStatus  `json:"nodes"`
 	Links       []LinkStatus  `json:"links"`
 	Pings       []PingStatus  `json:"pings,omitempty"`

@@ -58,17 +58,18 @@ func (c *worldChecks) run() {
 	c.addresses()
 }
 
-// addresses: never two machines with one address, as long as there is somebody on each who can take it away.
+// addresses: never two machines that answer for one address, whatever has become of their daemons: the kernels hold the
+// ends of the leases.
 func (c *worldChecks) addresses() {
 	for i, a := range c.w.hosts {
 		for _, x := range a.wares {
-			if x.config.Type != "vip" || !x.present || !a.enforced() {
+			if x.config.Type != "vip" || !x.up() {
 				continue
 			}
 			for _, b := range c.w.hosts[i+1:] {
 				for _, y := range b.wares {
-					if y.present && y.config.Type == "vip" && y.config.Address == x.config.Address && b.enforced() && !slices.Contains(c.allowed, x.group) {
-						c.fail("%s is on %s and on %s", x.config.Address, a.name, b.name)
+					if y.config.Type == "vip" && y.config.Address == x.config.Address && y.up() && !slices.Contains(c.allowed, x.group) {
+						c.fail("%s answers on %s and on %s", x.config.Address, a.name, b.name)
 					}
 				}
 			}
@@ -110,8 +111,9 @@ func (c *worldChecks) begins(l *life, a action) {
 	}
 	for _, m := range c.w.hosts {
 		for _, x := range m.wares {
-			// Without an address a web server is out of reach, so it may still be on its way down.
-			if m != l.m && x.group == a.Group && x.present && m.enforced() && x.config.Type != "httpd" {
+			// Without an address a web server is out of reach, so it may still be on its way down; so is what only a
+			// daemon could stop, where there is none.
+			if m != l.m && x.group == a.Group && x.up() && (m.enforced() || x.config.Type == "vip") && x.config.Type != "httpd" {
 				c.fail("%s starts %s of %s while %s has %s", l.m.name, a.Resource, a.Group, m.name, x.config.Name)
 			}
 		}

@@ -253,6 +253,7 @@ type life struct {
 	going  bool                 // it has been told to leave
 	acts   map[uint64]*worldAct // running operations, by id
 	shut   map[string]bool      // groups whose addresses are shut
+	leases map[string]instant   // until when they may answer, as the node said last
 	seen   watermarks
 }
 
@@ -274,7 +275,7 @@ func (m *machine) start(bootstrap bool) error {
 		}
 	}
 	m.runs++
-	l := &life{m: m, w: m.w, acts: map[uint64]*worldAct{}, shut: map[string]bool{}, fresh: m.w.now}
+	l := &life{m: m, w: m.w, acts: map[uint64]*worldAct{}, shut: map[string]bool{}, leases: map[string]instant{}, fresh: m.w.now}
 	l.port = m.w.net.open(l, inForce)
 	opt := nodeOptions{
 		Name: m.name, Session: l.port.session.short(), Boot: m.bootID(), Bootstrap: bootstrap, Member: mem.ID, Born: m.now(),
