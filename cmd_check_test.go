@@ -56,6 +56,9 @@ func TestMeasureSync(t *testing.T) {
 	if all := diskFindings(filepath.Join(dir, "none"), time.Second); len(all) != 1 || all[0].level != levelWarn || all[0].hint == "" {
 		t.Errorf("a folder that is not there: %+v", all)
 	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	kept := filepath.Join(dir, "corrupt-20260102T030405Z-2")
 	for _, sub := range []string{kept, filepath.Join(dir, "raft")} {
 		if err := os.Mkdir(sub, 0o700); err != nil {

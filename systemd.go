@@ -113,11 +113,7 @@ func (u *unit) fit(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read unit %s: %w", u.name, err)
 		}
-		if err := u.usable(st); err != nil {
-			return err
-		}
-		u.prepare(ctx, m)
-		return nil
+		return u.usable(st)
 	})
 }
 
@@ -193,12 +189,12 @@ func (u *unit) start(ctx context.Context) error {
 // prepare makes the drop-in's folder known to systemd before it is needed. A unit that does not run is read anew when it
 // is started, and then with a drop-in that is put there: so a takeover waits for no daemon-reload, which may take seconds.
 // What fails here is done, and told, by own.
-func (u *unit) prepare(ctx context.Context, m unitManager) {
+func (u *unit) prepare(ctx context.Context) {
 	if _, err := os.Stat(u.dropInDir()); err == nil {
 		return
 	}
 	if err := os.MkdirAll(u.dropInDir(), 0o755); err == nil {
-		_ = m.Reload(ctx)
+		_ = u.with(ctx, func(m unitManager) error { return m.Reload(ctx) })
 	}
 }
 

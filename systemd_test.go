@@ -264,6 +264,12 @@ func TestUnitTakeoverWithoutReload(t *testing.T) {
 		if err := u.fit(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+		if calls := f.calls; len(calls) > 0 {
+			t.Fatalf("only asked whether it could, it did %v", calls)
+		}
+	}
+	for range 2 {
+		u.prepare(t.Context())
 	}
 	wantCalls(t, f, "reload") // once
 	if err := u.start(t.Context()); err != nil {

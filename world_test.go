@@ -168,7 +168,8 @@ type machine struct {
 	odds  []*odd    // operations that shall not go as they should
 	life  *life     // the daemon's process; nil: not running
 
-	runs int // of the daemon, for its session ids
+	runs int           // of the daemon, for its session ids
+	woke time.Duration // when it goes on after a standstill of all its clocks; 0: it never stood still
 }
 
 type downed struct{ iface string }
@@ -378,6 +379,7 @@ func (l *life) freeze(d time.Duration) {
 // stall stops the whole machine for a while, clocks and all, as a hypervisor's pause does.
 func (m *machine) stall(d time.Duration) {
 	m.clock.l0, m.clock.t0 = m.now(), m.w.now+d
+	m.woke = m.clock.t0
 	if m.life != nil {
 		m.life.freeze(d)
 	}
