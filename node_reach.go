@@ -6,6 +6,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -17,14 +18,9 @@ type isolation struct {
 
 // Pinged is the event that an echo was answered, or not in time; failure is "" for an answer.
 func (n *node) Pinged(now instant, id uint64, failure string) {
-	if t, changed := n.reach.ended(id, failure); changed {
+	if n.reach.ended(id, failure) {
 		n.version++
 		n.decideAt = 0
-		if t.up {
-			n.log.Debug("target answers", "event", eventReached, "target", t.config.Name)
-		} else {
-			n.log.Debug("target does not answer", "event", eventUnreached, "target", t.config.Name, "err", t.reason)
-		}
 	}
 	n.advance(now)
 }
@@ -41,7 +37,7 @@ func (n *node) askTargets(now instant) {
 	alone := n.otherSilentFor(now) >= n.deadtime()/2
 	for _, t := range n.reach.targets {
 		pace := t.config.Interval.D()
-		if alone && n.needsPing(t.config.Name) {
+		if alone && slices.Contains(n.config.Cluster.NeedsPing, t.config.Name) {
 			pace = min(pace, n.config.alonePace())
 		}
 		if p, ok := n.reach.ask(now, t, pace); ok {
@@ -52,18 +48,9 @@ func (n *node) askTargets(now instant) {
 	n.judgeIsolation(now)
 }
 
-func (n *node) needsPing(name string) bool {
-	for _, p := range n.config.Cluster.NeedsPing {
-		if p == name {
-			return true
-		}
-	}
-	return false
-}
-
 // otherSilentFor is how long the other of two nodes has not been heard, 0 where there are more or this node has just begun.
 func (n *node) otherSilentFor(now instant) time.Duration {
-	if !n.config.twoVoters() || n.otherNode() == "" {
+	if !n.config.twoVoters() {
 		return 0
 	}
 	return min(n.peers.silence(now, n.otherNode()), now.sub(n.opt.Born))
@@ -72,6 +59,10 @@ func (n *node) otherSilentFor(now instant) time.Duration {
 // judgeIsolation: an active side that hears neither the other nor a target is cut off itself. It ends only when the
 // targets have answered for a while, since the other must be heard first if it is there.
 func (n *node) judgeIsolation(now instant) {
+	if !n.config.twoVoters() {
+		n.isolated = isolation{}
+		return
+	}
 	was := n.isolated
 	other := n.peers.get(n.otherNode()).at
 	silent := n.otherSilentFor(now)
@@ -183,9 +174,8 @@ func (n *node) problemPing(s *Status, p *PingStatus) {
 			Why: "it is down, or what lies before it", Next: "nothing moves on its account"})
 	default:
 		for _, x := range lost {
-			next := "nothing that needs it goes there while another node reaches it"
 			s.Problems = append(s.Problems, Problem{ID: eventUnreached, Severity: "warning", Since: x.Since,
-				What: fmt.Sprintf("%s does not reach %s (%s)", x.Node, p.Name, x.Reason), Next: next})
+				What: fmt.Sprintf("%s does not reach %s (%s)", x.Node, p.Name, x.Reason), Next: "nothing that needs it goes there while another node reaches it"})
 		}
 	}
 }

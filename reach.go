@@ -86,14 +86,14 @@ func (t *target) next(now instant) instant {
 }
 
 // ended takes what became of an echo, "" for an answer. It tells whether that changed what is believed.
-func (r *reach) ended(id uint64, failure string) (t *target, changed bool) {
+func (r *reach) ended(id uint64, failure string) (changed bool) {
 	i := slices.IndexFunc(r.targets, func(t *target) bool {
 		return slices.ContainsFunc(t.open, func(e echo) bool { return e.id == id })
 	})
 	if i < 0 {
-		return nil, false // of a target that is gone, or given up
+		return false // of a target that is gone, or given up
 	}
-	t = r.targets[i]
+	t := r.targets[i]
 	j := slices.IndexFunc(t.open, func(e echo) bool { return e.id == id })
 	sent := t.open[j].sent
 	t.open = slices.Delete(t.open, j, j+1)
@@ -111,7 +111,7 @@ func (r *reach) ended(id uint64, failure string) (t *target, changed bool) {
 			t.known, t.up = true, false
 		}
 	}
-	return t, was != t.up || wasKnown != t.known
+	return was != t.up || wasKnown != t.known
 }
 
 // quiet is how long the target has answered nothing, counted from since at the earliest.
