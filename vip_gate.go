@@ -179,10 +179,10 @@ func (v *vip) Status(context.Context) (string, error) {
 	where := fmt.Sprintf("%s on %s", v.prefix.Addr(), v.iface)
 	l := v.leased()
 	switch {
-	case v.gates == nil:
-		return where, nil
-	case !l.holds():
+	case l.loose:
 		return where + ", without a gate", nil
+	case l.gate == nil: // not here
+		return "", nil
 	}
 	until, err := l.gate.deadline()
 	switch {
