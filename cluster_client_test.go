@@ -344,17 +344,34 @@ func (g *addressGuard) look() {
 // floating are the addresses of a host that are not its own and that its kernel answers for: not those behind a gate
 // that is shut.
 func (h guardedHost) floating() []netip.Addr {
+	shut := map[netip.Addr]bool{}
+	for _, a := range h.addresses() {
+		shut[a.ip] = !h.opens(a.link, a.ip)
+	}
+	var out []netip.Addr
+	for _, a := range h.addresses() { // a gate goes after its address: one that was not there proves nothing until now
+		if !shut[a.ip] {
+			out = append(out, a.ip)
+		}
+	}
+	return out
+}
+
+type linkAddress struct {
+	link int
+	ip   netip.Addr
+}
+
+func (h guardedHost) addresses() (out []linkAddress) {
 	list, err := dump(func() ([]netlink.Addr, error) { return h.nl.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil // asked again in a moment
 	}
-	var out []netip.Addr
 	for _, x := range list {
 		a, ok := netip.AddrFromSlice(x.IP)
-		if a = a.Unmap(); !ok || a.IsLoopback() || a.IsLinkLocalUnicast() || h.host.c.isNodeAddress(a) || !h.opens(x.LinkIndex, a) {
-			continue
+		if a = a.Unmap(); ok && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !h.host.c.isNodeAddress(a) {
+			out = append(out, linkAddress{x.LinkIndex, a})
 		}
-		out = append(out, a)
 	}
 	return out
 }

@@ -156,7 +156,7 @@ func (w *wire) freeze(owner, other *clusterHost) []wireAnswer {
 	n := len(w.since(0))
 	w.answers(owner.name, n)
 	owner.signal(syscall.SIGSTOP)
-	w.answers(other.name, n)
+	w.answers(other.name, len(w.since(0)))
 	if owner.holds(clusterVIP) {
 		w.c.t.Errorf("%s lets the address answer while its daemon is frozen and %s has it", owner.name, other.name)
 	}
