@@ -24,6 +24,7 @@ func checkMeaning(w *walker, cfg *Config) {
 	c.nodes()
 	c.reach()
 	c.voters()
+	c.fences()
 	c.groups()
 	c.resources()
 }
@@ -31,6 +32,7 @@ func checkMeaning(w *walker, cfg *Config) {
 // Paths of elements, for places.
 func linkPath(i int) string        { return pathIndex("link", i) }
 func nodePath(i int) string        { return pathIndex("node", i) }
+func fencePath(i int) string       { return pathIndex("fence", i) }
 func groupPath(i int) string       { return pathIndex("group", i) }
 func resourcePath(g, i int) string { return pathIndex(pathKey(groupPath(g), "resource"), i) }
 

@@ -235,6 +235,9 @@ func build(file *section) *Config {
 		addresses, _ := s.values["address"].([]LinkAddress)
 		c.Nodes = append(c.Nodes, NodeConfig{s.text("name"), s.text("role"), addresses})
 	}
+	for _, s := range file.tables("fence") {
+		c.Fences = append(c.Fences, buildFence(s))
+	}
 	for _, s := range file.tables("group") {
 		c.Groups = append(c.Groups, buildGroup(s))
 	}

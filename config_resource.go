@@ -169,14 +169,6 @@ func checkEnum(values []string) func(string) *flaw {
 	}
 }
 
-func checkTwoNode(v string) *flaw {
-	if v == "fence" {
-		return newFlaw("needs fencing, which this version lacks", oneOf(twoNodeModes),
-			"choose \"manual\" (waits for an operator) or \"ignore\" (takes silence for death)")
-	}
-	return checkEnum(twoNodeModes)(v)
-}
-
 func checkAbsolute(v string) *flaw {
 	if strings.HasPrefix(v, "/") {
 		return nil

@@ -54,6 +54,7 @@ type daemon struct {
 	store    *diskStore
 	net      *network
 	host     *host
+	fencer   *fenceAgents
 	node     *node
 	files    *configFile
 	wired    *Config  // what the transport talks by: the config in force, and those who are about to leave it
@@ -104,6 +105,7 @@ func runDaemon(ctx context.Context, o daemonOptions) error {
 	}
 	defer d.net.Close()
 	defer d.host.Close()
+	defer d.fencer.Close()
 	defer d.aside.Wait()
 	return d.serve(ctx)
 }
@@ -202,6 +204,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 	}
 	d.wired = cfg
 	d.host = newHost(d.o.RunDir, d.log, d.emit)
+	d.fencer = newFenceAgents(d.log, d.emit)
 	marks, caretaker := d.readLease()
 	joined, err := d.folder.Boot()
 	if err != nil {
@@ -211,7 +214,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 		Name: d.name, Session: d.net.Session(), Boot: d.boot, Bootstrap: d.o.Bootstrap, Member: m.ID, Born: boottime(),
 		Wall: func() int64 { return time.Now().UnixNano() }, Random: random, Log: d.log,
 		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Listed: d.listed, Restored: restored,
-		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker,
+		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker, Fencer: d.fencer,
 	}, d.net, d.host, d)
 	return err
 }
@@ -326,6 +329,8 @@ func (d *daemon) handle(e any) {
 		d.node.ActionDone(now, e)
 	case noticed:
 		d.node.Noticed(now, e)
+	case fenceDone:
+		d.node.FenceDone(now, e)
 	case func(*node, instant):
 		e(d.node, now)
 	}

@@ -31,6 +31,7 @@ type nodeOptions struct {
 	Joined    bool        // this node has joined since its kernel booted
 	Lease     []leaseMark // what the last process was granted, if in this boot
 	Caretaker bool        // and whether it was a caretaker
+	Fencer    fencer      // calls the fence devices of the config
 }
 
 // leaseMark is how long a group was granted; kept in /run/ha so that a restarted daemon knows.
@@ -110,6 +111,7 @@ type node struct {
 	verdicts  []Verdict
 	ruled     []string // cluster rules that matched when these were made
 	noLease   []noLeaseSince
+	fence     fenceDesk
 	confAt    instant // when a change of members was last proposed
 	confKnown instant // when one was last applied here
 	transfer  instant // when leadership was last handed over
@@ -224,6 +226,7 @@ func (n *node) advance(now instant) {
 	n.beat(now)
 	n.judgeQuorum(now)
 	n.forceIfIgnored(now)
+	n.fencing(now)
 	n.lead(now)
 	n.orderAgent(now)
 	n.report(now)
