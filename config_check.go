@@ -271,7 +271,8 @@ func (c *checker) twoNode(voters int) {
 	switch given := c.src.has(at); {
 	case voters == 2 && !given && !c.faulty["cluster"]:
 		c.onKey("cluster", "[cluster] two_node is missing, and with two voters there is no majority without the other", oneOf(twoNodeModes),
-			"\"manual\": when one node is lost, the other waits for an operator's word; it does not protect against a long outage. "+
+			"\"fence\": the other cuts it off by a [[fence]] device; it does not protect against a device that dies with its node. "+
+				"\"manual\": when one node is lost, the other waits for an operator's word; it does not protect against a long outage. "+
 				"\"ignore\": the other takes over by itself; it does not protect against both running a group when they cannot hear each other. "+
 				"A third [[node]] with role = \"witness\" protects against both")
 	case voters != 2 && given && !c.faulty[at]:

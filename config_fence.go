@@ -23,7 +23,7 @@ var fenceSpec = tableSpec{"[[fence]]", []keySpec{
 	{key: "node", check: checkName},
 	{key: "plugs", kind: kindOptions, pair: checkPlug},
 	{key: "options", kind: kindOptions, pair: checkOption},
-	{key: "password_file", check: checkAbsolute},
+	{key: "password_file", check: checkPasswordFile},
 	{key: "secret_files", kind: kindOptions, pair: checkSecretFile},
 	{key: "off"},
 	{key: "status"},
@@ -188,6 +188,14 @@ func secretName(lower string) bool {
 		}
 	}
 	return false
+}
+
+func checkPasswordFile(path string) *flaw {
+	f := checkSecretFile(optionPassword, path)
+	if f != nil {
+		f.shown = "…"
+	}
+	return f
 }
 
 func checkSecretFile(name, path string) *flaw {

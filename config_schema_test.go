@@ -55,6 +55,10 @@ func TestExampleExplainsEveryKey(t *testing.T) {
 	for _, m := range tree["node"].([]map[string]any) {
 		keep("[[node]]", m)
 	}
+	for _, m := range tree["fence"].([]map[string]any) {
+		keep("[[fence]]", m)
+		keep("[[fence]] monitor", m["monitor"])
+	}
 	for _, g := range tree["group"].([]map[string]any) {
 		keep("[[group]]", g)
 		for _, r := range g["resource"].([]map[string]any) {
@@ -162,6 +166,7 @@ func TestSchemaMatchesTypes(t *testing.T) {
 		{reflect.TypeFor[HeartbeatConfig](), names(&heartbeatSpec)},
 		{reflect.TypeFor[LinkConfig](), names(&linkSpec)},
 		{reflect.TypeFor[NodeConfig](), names(&nodeSpec)},
+		{reflect.TypeFor[FenceConfig](), names(&fenceSpec)},
 		{reflect.TypeFor[GroupConfig](), names(&groupSpec)},
 		{reflect.TypeFor[ResourceConfig](), resource},
 		{reflect.TypeFor[Expect](), names(&expectSpec)},

@@ -74,6 +74,11 @@ func (f *FenceConfig) targets() []string {
 
 func (f *FenceConfig) fences(node string) bool { return slices.Contains(f.targets(), node) }
 
+// neededBy: the device fences another node than this one.
+func (f *FenceConfig) neededBy(node string) bool {
+	return slices.ContainsFunc(f.targets(), func(target string) bool { return target != node })
+}
+
 // plug is what the device calls a node, "" if it knows only one.
 func (f *FenceConfig) plug(node string) string {
 	for _, p := range f.Plugs {

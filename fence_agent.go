@@ -194,6 +194,64 @@ func fenceInput(s fenceStep) (text string, secrets []string, err error) {
 	return strings.Join(lines, "\n") + "\n", secrets, nil
 }
 
+// askAgents asks the agents of the devices that a node may need what they know, for `config check --host`.
+func askAgents(ctx context.Context, c *Config, node string) []agentReport {
+	var reports []agentReport
+	if c.isWitness(node) {
+		return nil
+	}
+	for i := range c.Fences {
+		f := &c.Fences[i]
+		if !f.neededBy(node) {
+			continue
+		}
+		r := agentReport{Device: f.Name}
+		_, _, err := fenceInput(fenceStep{Device: *f})
+		if err != nil {
+			r.Secrets = append(r.Secrets, err.Error())
+		}
+		if f.Agent != agentExec {
+			r.ask(ctx, f.Agent)
+		}
+		reports = append(reports, r)
+	}
+	return reports
+}
+
+const metadataTime = 20 * time.Second
+
+func (r *agentReport) ask(ctx context.Context, agent string) {
+	program, err := findAgent(agent)
+	if err != nil {
+		r.Missing = err.Error()
+		found, _ := filepath.Glob(filepath.Join(fenceAgentFolder, "fence_*")) // the pattern is well formed
+		for _, path := range found {
+			r.Others = append(r.Others, filepath.Base(path))
+		}
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, metadataTime)
+	defer cancel()
+	out := &bounded{most: fenceMetadataMax + 1}
+	if _, err = (command{Name: agent, Argv: []string{program}, Stdin: "action=metadata\n", Stdout: out}).run(ctx); err == nil {
+		r.Meta, err = parseFenceMetadata(out.b)
+	}
+	if err != nil {
+		r.Err = shortReason(err.Error())
+	}
+}
+
+// bounded keeps the beginning of what is written to it.
+type bounded struct {
+	b    []byte
+	most int
+}
+
+func (w *bounded) Write(p []byte) (int, error) {
+	w.b = append(w.b, p[:min(len(p), w.most-len(w.b))]...)
+	return len(p), nil
+}
+
 // readSecret reads a file that holds one line, which only its owner may read.
 func readSecret(name string) (string, error) {
 	f, err := os.Open(name)

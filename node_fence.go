@@ -253,16 +253,15 @@ func (n *node) monitorDevices(now instant) {
 		n.fence.health = nil
 		return
 	}
-	n.fence.health = slices.DeleteFunc(n.fence.health, func(h *deviceHealth) bool { return !n.mayNeed(n.config.fence(h.device)) })
+	n.fence.health = slices.DeleteFunc(n.fence.health, func(h *deviceHealth) bool {
+		f := n.config.fence(h.device)
+		return f == nil || !f.neededBy(n.name)
+	})
 	for i := range n.config.Fences {
-		if f := &n.config.Fences[i]; n.mayNeed(f) {
+		if f := &n.config.Fences[i]; f.neededBy(n.name) {
 			n.monitorDevice(now, f)
 		}
 	}
-}
-
-func (n *node) mayNeed(f *FenceConfig) bool {
-	return f != nil && slices.ContainsFunc(f.targets(), func(node string) bool { return node != n.name })
 }
 
 func (n *node) monitorDevice(now instant, f *FenceConfig) {

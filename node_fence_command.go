@@ -120,7 +120,7 @@ func (n *node) beginFenceTest(w *waiter) (*waiter, error) {
 	t := &fenceTest{say: w.say}
 	for i := range n.config.Fences {
 		f := &n.config.Fences[i]
-		if node != "" && !f.fences(node) || node == "" && !n.mayNeed(f) {
+		if node != "" && !f.fences(node) || node == "" && !f.neededBy(n.name) {
 			continue
 		}
 		t.steps = append(t.steps, fenceStep{Device: *f, Action: fenceMonitor, Timeout: f.Monitor.Timeout.D()})
