@@ -25,7 +25,7 @@ node that it fences is on, and turns nothing off. Run it on each node: what one 
 may not. Exit status 1 if any call fails.
 
 Examples
-  hactl fence bob          bob hangs, or web is blocked there and cannot be stopped
+  hactl fence bob          bob hangs, or web is blocked there
   hactl fence test         do the devices answer this node?
   hactl fence test bob     those of bob`,
 		Flags: []cli.Flag{yesFlag()},
