@@ -155,9 +155,9 @@ func (n *node) recordFence(now instant, r *fenceRun) {
 	case n.hasQuorum():
 		n.dropRun(r) // the other is there: it was not off, or has booted since
 	case r.ok && n.mayForceOver(r.node):
-		silent := n.peers.silence(now, r.node)
+		silent, p := n.peers.silence(now, r.node), n.peers.get(r.node)
 		switch {
-		case n.peers.get(r.node).at > r.at:
+		case max(p.at, p.unsure) > r.at:
 			n.dropRun(r) // it has been heard since: whatever was off is on again
 			return
 		case silent < n.deadtime():
@@ -175,7 +175,9 @@ func (n *node) recordFence(now instant, r *fenceRun) {
 			n.log.Error(fmt.Sprintf("%s could not be fenced", r.node), "event", eventFenceFailed, "node", r.node, "err", r.result())
 		}
 		n.fence.again = now.add(fenceRoundPause(n.fence.failed))
-		n.fence.failed++
+		if !r.probe { // to ask costs nothing
+			n.fence.failed++
+		}
 		n.fence.reason = r.result()
 		n.dropRun(r)
 	}
