@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -55,6 +56,7 @@ monitor = { interval = "2s", timeout = "5s" }
 type fencePower struct {
 	c   *cluster
 	dir string
+	mu  sync.Mutex // hosts are switched on by the test and off by serve
 }
 
 func (c *cluster) power() *fencePower {
@@ -69,6 +71,11 @@ func (c *cluster) power() *fencePower {
 	for _, h := range c.hosts {
 		f.write("power."+h.name, "on", 0o644)
 	}
+	return f
+}
+
+// serve cuts the power of whoever is asked for, from when the hosts are up.
+func (f *fencePower) serve() {
 	stop, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -83,11 +90,12 @@ func (c *cluster) power() *fencePower {
 			}
 		}
 	}()
-	c.t.Cleanup(func() { close(stop); <-ended })
-	return f
+	f.c.t.Cleanup(func() { close(stop); <-ended })
 }
 
 func (f *fencePower) cutWhatIsAsked() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, h := range f.c.hosts {
 		if os.Remove(filepath.Join(f.dir, "cut."+h.name)) == nil {
 			h.powerOff()
@@ -111,6 +119,8 @@ func (f *fencePower) write(name, text string, mode os.FileMode) {
 func (f *fencePower) how(word string) { f.write("how", word, 0o644) }
 
 func (f *fencePower) on(h *clusterHost) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.write("power."+h.name, "on", 0o644)
 	h.powerOn()
 }
@@ -126,6 +136,7 @@ func newFencedPair(t *testing.T) (f *fencePower, alice, bob *clusterHost) {
 	c.extra = `two_node = "fence"`
 	f = c.power()
 	c.up()
+	f.serve()
 	alice, bob = c.host("alice"), c.host("bob")
 	bob.runsOn("web", "alice")
 	bob.settled("alice", "bob")
@@ -232,6 +243,7 @@ monitor = { command = "test -e $DIR/etc/runs || exit 7", interval = "1s" }
 	c.witness = "carol"
 	f := c.power()
 	c.up()
+	f.serve()
 	alice, bob := c.host("alice"), c.host("bob")
 	alice.runsOn("web", "alice")
 	alice.settled("alice", "bob", "carol")
@@ -254,7 +266,7 @@ monitor = { command = "test -e $DIR/etc/runs || exit 7", interval = "1s" }
 		t.Errorf("fence test: %s", out)
 	}
 	f.write("password", "a wrong one\n", 0o600)
-	alice.await("the dead device is a warning", func(s *Status) bool { return s.testProblem("fence-device") != nil })
+	alice.await("the dead device is a warning", func(s *Status) bool { return s.testProblem(eventDeviceFailed) != nil })
 	if out, errs, code := alice.hactl("fence", "test", "bob"); code != 1 || !strings.Contains(out, "FAILED") || strings.Contains(out+errs, "a wrong one") {
 		t.Errorf("exit %d: %s%s", code, out, errs)
 	}
@@ -262,7 +274,7 @@ monitor = { command = "test -e $DIR/etc/runs || exit 7", interval = "1s" }
 		t.Errorf("exit %d: %s", code, errs)
 	}
 	f.write("password", "not for the log\n", 0o600)
-	alice.await("the device answers again", func(s *Status) bool { return s.testProblem("fence-device") == nil })
+	alice.await("the device answers again", func(s *Status) bool { return s.testProblem(eventDeviceFailed) == nil })
 	out = alice.mustHactl("fence", "bob", "--yes")
 	if !strings.Contains(out, "bob is off: power says that it is off") || !f.isOff(bob) {
 		t.Errorf("fence bob: %s", out)

@@ -124,7 +124,7 @@ func levels(all []finding) string {
 
 func TestConfigFindings(t *testing.T) {
 	three := sampleConfig()
-	if got, want := levels(configFindings(three)), "voters ok, links ok"; got != want {
+	if got, want := levels(configFindings(three)), "voters ok, fencing note, links ok"; got != want {
 		t.Errorf("three voters: %s, want %s", got, want)
 	}
 	two := sampleConfig()
@@ -132,7 +132,7 @@ func TestConfigFindings(t *testing.T) {
 	for mode, says := range map[string]string{"manual": "only after you have said", "ignore": "both run everything"} {
 		two.Cluster.TwoNode = mode
 		all := configFindings(two)
-		if got, want := levels(all), "two note, links warn"; got != want || !strings.Contains(all[0].what, says) || !strings.Contains(all[0].hint, "witness") {
+		if got, want := levels(all), "two note, fencing note, links warn"; got != want || !strings.Contains(all[0].what, says) || !strings.Contains(all[0].hint, "witness") {
 			t.Errorf("%s: %s, want %s: %+v", mode, got, want, all)
 		}
 	}

@@ -3,7 +3,8 @@
 // a simulator drive the same code. Every call is one event; advance then does all that follows from it.
 //
 // The parts: node_raft.go (log, founding, incarnations), node_lease.go (heartbeats, grants, orders for the agent),
-// node_lead.go (the leader's view and every proposal), node_command.go (the operator), node_status.go (what is shown).
+// node_lead.go (the leader's view and every proposal), node_fence*.go (who is cut off), node_command.go (the operator),
+// node_status.go (what is shown).
 
 package main
 

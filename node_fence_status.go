@@ -27,7 +27,7 @@ func (n *node) problemFences(now instant, s *Status) {
 	clock := n.clusterClock(now)
 	for i := range n.state.Fences {
 		f := &n.state.Fences[i]
-		p := Problem{ID: "fence-asked", Severity: "warning", Since: (clock - f.Since).Seconds(), Why: f.Why}
+		p := Problem{ID: eventFenceAsked, Severity: "warning", Since: (clock - f.Since).Seconds(), Why: f.Why}
 		switch f.Phase {
 		case fenceAsked:
 			p.What = fmt.Sprintf("%s is being fenced by %s", f.Node, f.Helper)
@@ -55,7 +55,7 @@ func (n *node) problemFenceAlone(now instant, s *Status) {
 	switch {
 	case !n.mayForceOver(other):
 	case r != nil && r.id == 0 && !r.done:
-		s.Problems = append(s.Problems, Problem{ID: "fence-asked", Severity: "warning", What: fmt.Sprintf("this node is fencing %s (%s)", other, r.doing(n.config)), Why: r.why})
+		s.Problems = append(s.Problems, Problem{ID: eventFenceAsked, Severity: "warning", What: fmt.Sprintf("this node is fencing %s (%s)", other, r.doing(n.config)), Why: r.why})
 	case n.fence.reason != "":
 		s.Problems = append(s.Problems, Problem{ID: eventFenceFailed, Severity: "error", What: fmt.Sprintf("%s could not be fenced: %s", other, n.fence.reason),
 			Next:    fmt.Sprintf("next try in %s; if you switch it off yourself, say so", max(0, n.fence.again.sub(now)).Round(time.Second)),
@@ -77,7 +77,7 @@ func (n *node) problemDevices(clock time.Duration, s *Status) {
 		if f := n.config.fence(d.Device); f != nil {
 			whom = strings.Join(f.targets(), ", ")
 		}
-		s.Problems = append(s.Problems, Problem{ID: "fence-device", Severity: "warning", Since: (clock - d.Clock).Seconds(),
+		s.Problems = append(s.Problems, Problem{ID: eventDeviceFailed, Severity: "warning", Since: (clock - d.Clock).Seconds(),
 			What: fmt.Sprintf("fence device %s does not answer %s: %s", d.Device, d.Node, d.Reason),
 			Next: fmt.Sprintf("until it does, %s cannot fence %s with it", d.Node, whom), Command: "hactl fence test (on " + d.Node + ")"})
 	}
