@@ -298,6 +298,8 @@ func shortTime(d time.Duration) string {
 func configFindings(c *Config) []finding {
 	var all []finding
 	switch voters := len(c.Nodes); {
+	case voters == 2 && c.Cluster.TwoNode == "fence":
+		all = append(all, finding{levelNote, `two voters with two_node = "fence": whoever is left has the other cut off, and takes over when its devices confirm that. A device that loses its power with its node, or is cut off with it, confirms nothing: then the group waits for your word. The side without head start takes over ` + shortTime(3*c.Heartbeat.Deadtime.D()) + ` after the other's last sign of life at the earliest.`, "add a witness: a third node with role = \"witness\" decides by itself and is right"})
 	case voters == 2 && c.Cluster.TwoNode == "manual":
 		all = append(all, finding{levelNote, `two voters with two_node = "manual": when one dies the other goes on with what it runs, and takes over the rest only after you have said that the first is dead. Say so of a node that runs, and both run its groups.`, "add a witness: a third node with role = \"witness\" decides by itself and is right"})
 	case voters == 2 && c.Cluster.TwoNode == "ignore" && len(c.Cluster.NeedsPing) > 0:
@@ -308,10 +310,38 @@ func configFindings(c *Config) []finding {
 	case voters > 2:
 		all = append(all, finding{levelOK, fmt.Sprintf("voters: %d, of which %d may be away", voters, (voters-1)/2), ""})
 	}
+	all = append(all, fenceFindings(c)...)
 	if len(c.Links) == 1 {
 		all = append(all, finding{levelWarn, "links: there is only one, and a fault of it looks like the death of a node", "add a [[link]] over another cable and switch"})
 	} else {
 		all = append(all, finding{levelOK, fmt.Sprintf("links: %d", len(c.Links)), ""})
+	}
+	return all
+}
+
+// fenceFindings says which nodes can be cut off, and which groups may be taken over without it.
+func fenceFindings(c *Config) []finding {
+	var with, without []string
+	for _, n := range c.fullNodes() {
+		if len(c.fencesOf(n)) > 0 {
+			with = append(with, n)
+		} else {
+			without = append(without, n)
+		}
+	}
+	var all []finding
+	if len(with) > 0 {
+		all = append(all, finding{levelOK, "fencing: " + wordList(with, "and") + "; hactl fence test asks the devices of this node", ""})
+	}
+	var data []string
+	for i := range c.Groups {
+		if stateful(&c.Groups[i]) {
+			data = append(data, c.Groups[i].Name)
+		}
+	}
+	if len(without) > 0 && len(data) > 0 && len(c.Nodes) > 1 {
+		all = append(all, finding{levelNote, fmt.Sprintf("fencing: %s cannot be cut off, and %s more than addresses and web servers: if the daemon there is frozen, nothing keeps it from writing on when another takes over",
+			wordList(without, "and"), wordList(data, "and")+" "+plural(len(data), "holds", "hold")), "add a [[fence]] for each node"})
 	}
 	return all
 }

@@ -127,7 +127,7 @@ func levels(all []finding) string {
 
 func TestConfigFindings(t *testing.T) {
 	three := sampleConfig()
-	if got, want := levels(configFindings(three)), "voters ok, links ok"; got != want {
+	if got, want := levels(configFindings(three)), "voters ok, fencing note, links ok"; got != want {
 		t.Errorf("three voters: %s, want %s", got, want)
 	}
 	two := sampleConfig()
@@ -139,7 +139,7 @@ func TestConfigFindings(t *testing.T) {
 			two.Cluster.NeedsPing = []string{"gateway"}
 		}
 		all := configFindings(two)
-		if got, want := levels(all), "two note, links warn"; got != want || !strings.Contains(all[0].what, says) || !strings.Contains(all[0].hint, "witness") {
+		if got, want := levels(all), "two note, fencing note, links warn"; got != want || !strings.Contains(all[0].what, says) || !strings.Contains(all[0].hint, "witness") {
 			t.Errorf("%s: %s, want %s: %+v", mode, got, want, all)
 		}
 	}
@@ -214,5 +214,30 @@ func TestFindingExit(t *testing.T) {
 		if got := (finding{level: level}).exit(); got != want {
 			t.Errorf("%s: %d, want %d", level, got, want)
 		}
+	}
+}
+
+// What each way of two nodes does not protect from is said, and who cannot be cut off.
+func TestFenceFindings(t *testing.T) {
+	pair, _ := goodConfig(t, "good-two-fence.toml")
+	says := func(all []finding, level, part string) {
+		t.Helper()
+		for _, f := range all {
+			if f.level == level && strings.Contains(f.what, part) {
+				return
+			}
+		}
+		t.Errorf("no %s with %q in %+v", level, part, all)
+	}
+	says(configFindings(pair), levelNote, `two_node = "fence"`)
+	says(configFindings(pair), levelNote, "takes over 3s after")
+	says(configFindings(pair), levelOK, "fencing: alice and bob")
+	three := fenceState(t).Config.Effective
+	says(configFindings(three), levelOK, "fencing: alice, bob and dave")
+	three.Fences = three.Fences[:1]
+	says(configFindings(three), levelNote, "bob and dave cannot be cut off, and web holds more than addresses")
+	three.Fences, three.Groups[0].Resources[0].Type = nil, "vip"
+	if all := fenceFindings(three); len(all) > 0 {
+		t.Errorf("addresses alone need no fence: %+v", all)
 	}
 }

@@ -22,12 +22,13 @@ import (
 // command is one program to run to its end.
 type command struct {
 	Name string   // for messages and the control group: "web.app.start"
-	Argv []string // program and arguments; nothing is read from stdin
+	Argv []string // program and arguments
 	Env  []string // whole environment; nil: childEnv()
 	// Output gets stdout and stderr instead of the tail. A command that leaves a program running in the background
 	// needs a file here: a pipe breaks when the daemon ends, and the program with it.
 	Output *os.File
 	Stdout io.Writer // gets stdout beside the tail, for what is longer
+	Stdin  string    // what it reads; it need not read it
 }
 
 const (
@@ -147,6 +148,10 @@ func (c command) exec(out *commandOutput, attr *syscall.SysProcAttr, group *cgro
 		cmd.Env = childEnv()
 	}
 	cmd.Dir = "/" // holds no file system that is to be unmounted
+	if c.Stdin != "" {
+		cmd.Stdin = strings.NewReader(c.Stdin)
+		cmd.WaitDelay = pipeGrace // what is left running in the background may never read it
+	}
 	if out.stdout != nil {
 		cmd.Stdout = out.stdout
 	}

@@ -78,6 +78,13 @@ func (e *explainer) takeover(c *Config) {
 	case len(c.Nodes) == 1:
 		e.head("  one node: nobody can take over")
 		return
+	case c.Cluster.TwoNode == "fence":
+		e.row("until the active side fences", c.lease(), "D; it goes on meanwhile. Active is who runs more groups, else the first of the file")
+		for _, n := range c.fullNodes() {
+			e.row("until "+n+" is fenced, being active", c.lease()+c.headStartWait(n), "D + 2 D + the longest delay of its devices: its head start")
+		}
+		e.head("  It is taken over when its devices confirm that it is off. Not protected: a device that dies with its node,")
+		e.head("  such as one on the same power supply: the other then waits for `hactl confirm-dead NODE`.")
 	case c.Cluster.TwoNode == "manual":
 		e.head("  two_node = \"manual\": the other node waits for `hactl confirm-dead NODE`; a clean goodbye needs no word.")
 		e.head("  Not protected: a death while nobody is there to confirm it.")
@@ -93,6 +100,11 @@ func (e *explainer) takeover(c *Config) {
 	default:
 		e.row("until a group starts elsewhere", c.takeover(), "D + 0.25 L, then the time to start (below)")
 		e.row("a stopped or leaving owner", 0, "its own word is proof: no wait")
+	}
+	for _, n := range c.fullNodes() {
+		if len(c.fencesOf(n)) > 0 {
+			e.row("fencing of "+n+", at most", fenceLimit(c, n), "all levels and tries; then another node is asked, if there is one")
+		}
 	}
 	if len(c.Groups) > 0 {
 		e.row("stop of the daemon, at most", c.stopLongest(), "the longest group: groups stop side by side")
@@ -133,6 +145,15 @@ func (e *explainer) group(c *Config, g *GroupConfig) {
 	}
 	e.row("start, at most", g.startSum(), "sum of its start timeouts")
 	e.row("stop, at most", g.stopSum(), "sum of its stop timeouts")
+	var fenced []string
+	for _, n := range c.fullNodes() {
+		if needsFence(c, g, n) {
+			fenced = append(fenced, n)
+		}
+	}
+	if len(fenced) > 0 {
+		e.head("  taken over from %s only when it is confirmed to be fenced: it holds more than addresses and web servers", wordList(fenced, "or"))
+	}
 	if len(c.Nodes) > 2 {
 		e.row("failover, at most", c.takeover()+g.startSum(), fmt.Sprintf("%s and its start; usually its start takes a small part of its timeouts", roundDuration(c.takeover())))
 	}

@@ -242,6 +242,9 @@ func build(file *section) *Config {
 		p.pace(c.Heartbeat.Deadtime.D())
 		c.Pings = append(c.Pings, p)
 	}
+	for _, s := range file.tables("fence") {
+		c.Fences = append(c.Fences, buildFence(s))
+	}
 	for _, s := range file.tables("group") {
 		c.Groups = append(c.Groups, buildGroup(s))
 	}

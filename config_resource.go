@@ -169,14 +169,6 @@ func checkEnum(values []string) func(string) *flaw {
 	}
 }
 
-func checkTwoNode(v string) *flaw {
-	if v == "fence" {
-		return newFlaw("needs fencing, which this version lacks", oneOf(twoNodeModes),
-			"choose \"manual\" (waits for an operator) or \"ignore\" (takes silence for death)")
-	}
-	return checkEnum(twoNodeModes)(v)
-}
-
 func checkNoQuorum(v string) *flaw {
 	modes := []string{"stop"} // an owner without a majority stops; see node.lapse
 	if v == "freeze" {

@@ -19,6 +19,7 @@ const (
 	kindTable             // [name] or name = { … }
 	kindTables            // [[name]]
 	kindAddresses         // { link = "address" }
+	kindOptions           // { name = "value" }, values may be numbers and true or false
 	kindAny               // of a resource whose type is not known: nothing can be said of it
 )
 
@@ -28,10 +29,11 @@ type keySpec struct {
 	kind     keyKind
 	required bool
 	def      string
-	min, max int64              // kindInt: the bounds; kindDuration: the bounds in nanoseconds; kindTables: at most max
-	empty    bool               // "" is a value like others
-	check    func(string) *flaw // kindString, each of kindStrings and kindAddresses
-	table    *tableSpec         // kindTable, kindTables
+	min, max int64                          // kindInt: the bounds; kindDuration: the bounds in nanoseconds; kindTables: at most max
+	empty    bool                           // "" is a value like others
+	check    func(string) *flaw             // kindString, each of kindStrings and kindAddresses
+	pair     func(name, value string) *flaw // each of kindOptions; it never shows the value
+	table    *tableSpec                     // kindTable, kindTables
 	pick     func(map[string]any) *tableSpec
 }
 
@@ -63,6 +65,7 @@ const (
 	textMax      = 256 << 10
 	nodesMax     = 16
 	linksMax     = 8
+	fencesMax    = 64
 	groupsMax    = 64
 	resourcesMax = 32
 )
@@ -82,7 +85,7 @@ const (
 )
 
 var (
-	twoNodeModes   = []string{"manual", "ignore"}
+	twoNodeModes   = []string{"fence", "manual", "ignore"}
 	logLevels      = []string{"debug", "info", "warning", "error"}
 	nodeRoles      = []string{"full", "witness"}
 	failbackModes  = []string{"never", "always"}
@@ -93,7 +96,7 @@ var (
 var clusterSpec = tableSpec{"[cluster]", []keySpec{
 	{key: "name", required: true, check: checkName},
 	{key: "key_file", def: defaultKeyFile, check: checkAbsolute},
-	{key: "two_node", check: checkTwoNode},
+	{key: "two_node", check: checkEnum(twoNodeModes)},
 	{key: "wait_for_all", kind: kindBool, def: "true"},
 	{key: "needs_ping", kind: kindStrings, check: checkName},
 	{key: "no_quorum", def: "stop", check: checkNoQuorum},
@@ -147,13 +150,14 @@ var fileSpec = tableSpec{"the file", []keySpec{
 	{key: "link", kind: kindTables, required: true, max: linksMax, table: &linkSpec},
 	{key: "node", kind: kindTables, required: true, max: nodesMax, table: &nodeSpec},
 	{key: "ping", kind: kindTables, max: pingsMax, table: &pingSpec},
+	{key: "fence", kind: kindTables, max: fencesMax, table: &fenceSpec},
 	{key: "group", kind: kindTables, max: groupsMax, table: &groupSpec},
 }}
 
 // sections are all tables with their keys, for hints about keys that stand in the wrong one and for the test of the
 // example.
 func sections() []*tableSpec {
-	all := []*tableSpec{&clusterSpec, &heartbeatSpec, &linkSpec, &nodeSpec, &pingSpec, &groupSpec}
+	all := []*tableSpec{&clusterSpec, &heartbeatSpec, &linkSpec, &nodeSpec, &pingSpec, &fenceSpec, &groupSpec}
 	for i := range resourceTypes {
 		all = append(all, &resourceTypes[i].spec)
 	}

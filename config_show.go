@@ -24,6 +24,9 @@ func configShow(c *Config) string {
 	for i := range c.Pings {
 		writeSection(&b, "\n[[ping]]", "", &pingSpec, func(key string) any { return c.Pings[i].shown(key) })
 	}
+	for i := range c.Fences {
+		writeSection(&b, "\n[[fence]]", "", &fenceSpec, func(key string) any { return c.Fences[i].shown(key) })
+	}
 	for i := range c.Groups {
 		g := &c.Groups[i]
 		writeSection(&b, "\n[[group]]", "", &groupSpec, func(key string) any { return g.shown(key) })
@@ -218,6 +221,12 @@ func tomlValue(v any) string {
 			quoted[i] = tomlString(s)
 		}
 		return "[" + strings.Join(quoted, ", ") + "]"
+	case []Option:
+		pairs := make([]string, len(v))
+		for i, o := range v {
+			pairs[i] = o.Name + " = " + tomlString(o.Value)
+		}
+		return "{ " + strings.Join(pairs, ", ") + " }"
 	case []LinkAddress:
 		pairs := make([]string, len(v))
 		for i, a := range v {

@@ -64,6 +64,11 @@ func anyConfig(t *rapid.T) *Config {
 		}
 		c.Nodes = append(c.Nodes, node)
 	}
+	for _, n := range c.fullNodes() {
+		if c.Cluster.TwoNode == "fence" || rapid.Bool().Draw(t, "fenced") {
+			c.Fences = append(c.Fences, anyFence(t, n, between))
+		}
+	}
 	for g := range rapid.IntRange(0, 4).Draw(t, "groups") {
 		c.Groups = append(c.Groups, anyGroup(t, c, g, between))
 	}

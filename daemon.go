@@ -55,6 +55,7 @@ type daemon struct {
 	store    *diskStore
 	net      *network
 	host     *host
+	fencer   *fenceAgents
 	node     *node
 	files    *configFile
 	wired    *Config  // what the transport talks by: the config in force, and those who are about to leave it
@@ -126,6 +127,7 @@ func runDaemonOnce(ctx context.Context, o daemonOptions) error {
 	}
 	defer d.net.Close()
 	defer d.host.Close()
+	defer d.fencer.Close()
 	defer d.aside.Wait()
 	return d.serve(ctx)
 }
@@ -227,6 +229,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 	}
 	d.wired = cfg
 	d.host = newHost(d.o.RunDir, openGates(nil, d.log), d.log, d.emit)
+	d.fencer = newFenceAgents(d.log, d.emit)
 	marks, caretaker := d.readLease()
 	joined, err := d.folder.Boot()
 	if err != nil {
@@ -236,7 +239,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 		Name: d.name, Session: d.net.Session(), Boot: d.boot, Bootstrap: d.o.Bootstrap, Member: m.ID, Born: boottime(),
 		Wall: func() int64 { return time.Now().UnixNano() }, Random: random, Log: d.log,
 		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Listed: d.listed, Restored: restored,
-		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker,
+		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker, Fencer: d.fencer,
 	}, d.net, d.host, d)
 	return err
 }
@@ -366,6 +369,8 @@ func (d *daemon) handle(e any) {
 		d.node.Noticed(now, e)
 	case pinged:
 		d.node.Pinged(now, e.ID, e.Failure)
+	case fenceDone:
+		d.node.FenceDone(now, e)
 	case func(*node, instant):
 		e(d.node, now)
 	}

@@ -71,6 +71,14 @@ func Apply(s *State, index uint64, e *Entry) (events []Event, refused string) {
 		a.cleanup()
 	case entryConfirmDead:
 		a.confirmDead()
+	case entryFence:
+		a.askFence()
+	case entryFenced:
+		a.fenced()
+	case entryUnfence:
+		a.unfence()
+	case entryDevice:
+		a.device()
 	default:
 		a.refuse("no entry of kind %q is known at feature level %d", e.Kind, s.Feature)
 	}
@@ -140,6 +148,7 @@ func (a *applying) found() {
 	for i := range a.s.Groups {
 		a.s.Groups[i].Unleased = a.s.Groups[i].Owner != "" && a.s.Groups[i].Owner != a.e.Node
 	}
+	a.s.Fences = slices.DeleteFunc(a.s.Fences, func(f FenceState) bool { return f.Phase != fenceConfirmed }) // whoever was asked is not here
 	a.s.ConfIndex = a.s.Index
 	if inc.Counter == 1 {
 		a.s.Bootstrap = a.e.On
@@ -206,6 +215,7 @@ func (a *applying) config() {
 		g := next.Effective.group(r.Group)
 		return g == nil || g.resource(r.Resource) == nil || next.Effective.node(r.Node) == nil
 	})
+	s.forgetDevices()
 	for i := range s.Groups {
 		if g := &s.Groups[i]; g.Pin != nil && next.Effective.node(g.Pin.Node) == nil {
 			a.event(eventUnpinned, g.Pin.Node, g.Name, "pin of %s lifted: %s is no longer in the config", g.Name, g.Pin.Node)
@@ -243,6 +253,9 @@ func (a *applying) join() {
 	rebooted := n.Boot != a.e.Boot
 	n.Session, n.Boot, n.Feature, n.Joined, n.Left, n.Serial = a.e.Session, a.e.Boot, a.e.Feature, true, false, 0
 	n.Since = a.s.Clock
+	if f := a.s.fence(n.Name); f != nil && (rebooted || f.Phase == fenceConfirmed) {
+		a.dropFence(n.Name) // it spoke of the boot before, or was wrong: either way it proves nothing of what comes now
+	}
 	for i := range a.s.Groups {
 		g := &a.s.Groups[i]
 		if g.Owner != n.Name {
@@ -250,6 +263,9 @@ func (a *applying) join() {
 		}
 		g.Unleased = false
 		if slices.Contains(a.e.Running, g.Name) {
+			if g.Proof == proofFence || g.Proof == proofDead {
+				g.Proof = "" // who vouched for its death was wrong
+			}
 			continue
 		}
 		if g.Phase == phaseBlocked && rebooted {
@@ -527,7 +543,7 @@ func (a *applying) failure() {
 	if a.e.Op == opStop || onFail == "block" && a.e.Op == opMonitor {
 		a.setPhase(g, phaseBlocked)
 		g.Why = fmt.Sprintf("%s of %s failed on %s: %s", a.e.Op, a.e.Resource, n.Name, a.e.Reason)
-		a.event(eventBlocked, n.Name, g.Name, "%s is blocked: %s; mend it, then: hactl cleanup %s", g.Name, g.Why, g.Name)
+		a.event(eventBlocked, n.Name, g.Name, "%s is blocked: %s; %smend it, then: hactl cleanup %s", g.Name, g.Why, fenceHint(a.s.Config.Effective, n.Name), g.Name)
 	}
 }
 
@@ -735,14 +751,23 @@ func (a *applying) confirmDead() {
 		a.refuse("%s has joined since", n.Name)
 		return
 	}
+	a.dropFence(n.Name)
+	a.dead(n, proofDead)
+	a.event(eventConfirmDead, n.Name, "", "%s confirmed dead by %s", n.Name, a.e.By)
+}
+
+// dead: the node runs nothing any more, by this proof.
+func (a *applying) dead(n *NodeState, proof string) {
 	n.Joined, n.Session = false, 0 // if it lives after all it must join anew
 	for i := range a.s.Groups {
 		g := &a.s.Groups[i]
 		if g.Owner == n.Name && g.Phase != phaseFree {
+			rule, why, kept := g.Rule, g.Why, g.Phase == phaseRevoked
 			a.bar(g)
 			a.setPhase(g, phaseRevoked)
-			g.Proof = proofDead
+			if g.Proof = proof; kept {
+				g.Rule, g.Why = rule, why // the reason for the revoke stays
+			}
 		}
 	}
-	a.event(eventConfirmDead, n.Name, "", "%s confirmed dead by %s", n.Name, a.e.By)
 }

@@ -158,7 +158,7 @@ func (r *ruling) order() []string {
 // verdict stamps rule and sentence on the group's verdict and on the entry that the rule has proposed.
 func (r *ruling) verdict(id, text string) {
 	v := Verdict{Group: r.g.Name, Rule: id, Text: text}
-	if w := r.d.Wake; w != 0 && id == "G6" {
+	if w := r.d.Wake; w != 0 && id == "G6" && r.leaseProves() {
 		v.Until = r.view().Over
 	}
 	for i := range r.d.Entries {
@@ -222,6 +222,8 @@ func clusterRules() []clusterRule {
 		{"C6", "a failcount, a pin or a longer lease is over its time", (*ruling).expiries},
 		{"C7", "the leader owns a group and another voter could lead without", (*ruling).handOver},
 		{"C8", "all members can do more", (*ruling).raiseFeature},
+		{"C9", "a node may still run what only a fence can end", (*ruling).fenceLost},
+		{"C10", "a node that was to be fenced is heard again", (*ruling).fenceBack},
 	}
 }
 
@@ -502,6 +504,8 @@ func (r *ruling) provenInactive() (string, bool) {
 		text = r.g.Owner + " left and does not run it"
 	case proof == proofDead:
 		text = r.g.Owner + " is confirmed dead"
+	case proof == proofFence:
+		text = r.g.Owner + " is fenced"
 	case r.leaseOver():
 		proof, text = proofLease, r.g.Owner+"'s lease is over"
 	case r.v.Alone && !r.v.node(r.g.Owner).Heard:
@@ -518,11 +522,20 @@ func (r *ruling) provenInactive() (string, bool) {
 func (r *ruling) leaseOver() bool {
 	v := r.view()
 	// While the owner is heard it will say itself that it has stopped: a slow stop is no proof.
-	if n := r.v.node(r.g.Owner); v.Known == 0 || r.g.Unleased || r.s.Config.Effective.twoVoters() || n.Heard && n.NoLease == 0 {
+	if n := r.v.node(r.g.Owner); v.Known == 0 || !r.leaseProves() || n.Heard && n.NoLease == 0 {
 		return false
 	}
 	r.wake(v.Over)
 	return r.v.Now >= v.Over
+}
+
+// leaseProves tells whether the owner surely ends with its lease.
+func (r *ruling) leaseProves() bool {
+	c := r.c
+	if c == nil {
+		c = r.g.Last
+	}
+	return !r.g.Unleased && !r.s.Config.Effective.twoVoters() && !needsFence(r.s.Config.Effective, c, r.g.Owner)
 }
 
 func (r *ruling) waitForProof() (string, bool) {
@@ -530,11 +543,13 @@ func (r *ruling) waitForProof() (string, bool) {
 		return "", false
 	}
 	owner, v := r.g.Owner, r.view()
-	n := r.v.node(owner)
+	n, fencing := r.v.node(owner), r.fenceText(owner)
 	switch {
-	case n.Heard:
+	case n.Heard && fencing == "":
 		return fmt.Sprintf("%s; waiting for %s to stop it", r.g.Why, owner), true
-	case v.Known != 0 && !r.g.Unleased && !r.s.Config.Effective.twoVoters():
+	case fencing != "":
+		return fmt.Sprintf("%s; %s", r.g.Why, fencing), true
+	case v.Known != 0 && r.leaseProves():
 		return fmt.Sprintf("%s; waiting for the end of %s's lease, in %s", r.g.Why, owner, max(0, v.Over.sub(r.v.Now)).Round(10*time.Millisecond)), true
 	}
 	return fmt.Sprintf("%s; %s may still run it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true

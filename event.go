@@ -37,5 +37,11 @@ const (
 	eventCleaned      = "failures-cleaned"
 	eventConfirmDead  = "node-confirmed-dead"
 	eventFeature      = "feature-raised"
+	eventFenceAsked   = "fence-asked"
+	eventFenced       = "node-fenced"
+	eventFenceFailed  = "fence-failed"
+	eventFenceDropped = "fence-dropped"
+	eventDeviceFailed = "fence-device-failed"
+	eventDeviceMended = "fence-device-mended"
 	eventLeaseShorter = "lease-shortened"
 )

@@ -12,6 +12,7 @@
 //	engine*.go lease.go     who runs what: the rule table, and when an owner is surely gone
 //	reach.go ping.go        which targets outside the cluster answer
 //	consensus.go            how the nodes agree: etcd's raft
+//	fence.go fence_run.go fence_agent.go         who is cut off, how, and by which program
 //	agent.go host.go resource.go                 make what runs here match the state
 //	vip.go httpd.go filesystem.go drbd.go exec.go    one type of resource each
 //	gate*.go                what the kernel does when the daemon cannot
@@ -88,7 +89,7 @@ func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
 			// steer
 			moveCommand(), unmoveCommand(), standbyCommand(), onlineCommand(), maintenanceCommand(), cleanupCommand(), simulateCommand(),
 			// when nodes are gone
-			confirmDeadCommand(), quorumCommand(),
+			fenceCommand(), confirmDeadCommand(), quorumCommand(),
 			// set up
 			configCommand(), keygenCommand(), daemonCommand(), versionCommand(), helpCommand(),
 		},

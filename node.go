@@ -4,7 +4,7 @@
 //
 // The parts: node_raft.go (log, founding, incarnations), node_lease.go (heartbeats, grants, orders for the agent),
 // node_gate.go (the end of a grant, as the kernel holds it), node_lead.go (the leader's view and every proposal),
-// node_command.go (the operator), node_status.go (what is shown).
+// node_fence*.go (who is cut off), node_command.go (the operator), node_status.go (what is shown).
 
 package main
 
@@ -32,6 +32,7 @@ type nodeOptions struct {
 	Joined    bool        // this node has joined since its kernel booted
 	Lease     []leaseMark // what the last process was granted, if in this boot
 	Caretaker bool        // and whether it was a caretaker
+	Fencer    fencer      // calls the fence devices of the config
 }
 
 // leaseMark is how long a group was granted; kept in /run/ha so that a restarted daemon knows.
@@ -117,6 +118,7 @@ type node struct {
 	verdicts  []Verdict
 	ruled     []string // cluster rules that matched when these were made
 	noLease   []noLeaseSince
+	fence     fenceDesk
 	confAt    instant // when a change of members was last proposed
 	confKnown instant // when one was last applied here
 	transfer  instant // when leadership was last handed over
@@ -232,6 +234,7 @@ func (n *node) advance(now instant) {
 	n.judgeQuorum(now)
 	n.askTargets(now)
 	n.forceIfIgnored(now)
+	n.fencing(now)
 	n.lead(now)
 	n.orderAgent(now)
 	n.report(now)

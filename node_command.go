@@ -72,6 +72,10 @@ func (n *node) prepare(now instant, c Command, say func(Progress)) (*waiter, err
 		return n.beginConfirmDead(now, w)
 	case commandQuorum:
 		return n.beginQuorum(now, w)
+	case commandFence:
+		return n.beginFence(now, w)
+	case commandFenceTest:
+		return n.beginFenceTest(w)
 	}
 	return nil, &hintError{msg: fmt.Sprintf("the daemon knows no command %q", c.Name), code: exitUsage}
 }

@@ -633,11 +633,6 @@ func (n *node) revoking(g *GroupState) bool {
 		slices.ContainsFunc(n.grants.voters, func(v voterAck) bool { return bars(v.revoked, g.Name, g.Epoch) })
 }
 
-// stateful groups hold data that must not be written from two sides.
-func stateful(c *GroupConfig) bool {
-	return slices.ContainsFunc(c.Resources, func(r ResourceConfig) bool { return r.Type != "vip" && r.Type != "httpd" })
-}
-
 // reopen lets traffic in again after a lapse.
 func (n *node) reopen(group string) {
 	if i := slices.IndexFunc(n.lapsed, func(l lapse) bool { return l.group == group }); i >= 0 {

@@ -19,24 +19,13 @@ type surroundings struct {
 	gate    gateReport
 }
 
-// enforcer says what ends a lease on this node when the daemon cannot.
-func (g gateReport) enforcer() string {
-	switch g.Kind {
-	case gateBPF:
-		return "the kernel's gate for addresses, the daemon for all else: no watchdog or fence"
-	case gateLifetime:
-		return fmt.Sprintf("the lifetime of addresses, up to %s late, and the daemon for all else: no gate (%s), watchdog or fence", g.Slack, g.Reason)
-	}
-	return "the daemon itself: no gate, watchdog or fence"
-}
-
 // pauseShown is how long status tells of a pause.
 const pauseShown = 10 * time.Minute
 
 // Status is the document as of now.
 func (n *node) Status(now instant, out surroundings) *Status {
 	s := &Status{Cluster: n.config.Cluster.Name, Node: n.name, Version: out.version, Wall: time.Unix(0, n.opt.Wall()),
-		Gate: out.gate.Kind, Enforcer: out.gate.enforcer(), Caretaker: n.caretaker, Quorum: n.hasQuorum(), Links: out.links}
+		Gate: out.gate.Kind, Enforcer: n.enforcer(out.gate), Caretaker: n.caretaker, Quorum: n.hasQuorum(), Links: out.links}
 	n.statusNodes(now, s, out)
 	n.statusLinks(now, s)
 	if n.state == nil {
@@ -113,7 +102,10 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 	x.Voter = m.Voter
 	x.Leader = m.Member != 0 && n.cons.Status().Leader == m.Member
 	clock := n.clusterClock(now)
+	f := n.state.fence(x.Name)
 	switch {
+	case f != nil && f.Phase == fenceConfirmed && !m.Joined && !x.Heard:
+		x.State, x.Since = "fenced", (clock - f.Clock).Seconds()
 	case m.Member == 0 && !x.Heard && m.Boot == "":
 	case m.Member == 0 && !x.Heard:
 		x.State = "lost"
@@ -206,7 +198,10 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 		}
 		if !s.Quorum && x.State == "waiting" && n.config.twoVoters() && g.Owner != n.name {
 			x.Why = fmt.Sprintf("%s owns it and is silent; two_node = %q: this node takes over only when %s is confirmed dead", g.Owner, n.config.Cluster.TwoNode, g.Owner)
-			if n.config.Cluster.TwoNode == "ignore" {
+			switch n.config.Cluster.TwoNode {
+			case "fence":
+				x.Why = n.fenceWait(now, g.Owner)
+			case "ignore":
 				x.Why = fmt.Sprintf("%s owns it and is silent; this node has not met it since its boot, so it does not take over by itself", g.Owner)
 				if target := n.unconfirmed(now); target != "" {
 					x.Why = fmt.Sprintf("%s owns it and is silent, and %s (needs_ping) does not answer either: it may be this node that is cut off, so it takes over when that answers", g.Owner, target)
@@ -351,6 +346,7 @@ func (n *node) statusProblems(now instant, s *Status) {
 	for i := range s.Pings {
 		n.problemPing(s, &s.Pings[i])
 	}
+	n.problemFences(now, s)
 	for i := range s.Groups {
 		n.problemGroup(s, &s.Groups[i])
 	}
@@ -393,6 +389,7 @@ func (n *node) problemNode(s *Status, x NodeStatus) {
 		}
 	}
 	switch {
+	case x.State == "fenced": // problemFences says so
 	case x.State == "lost":
 		s.Problems = append(s.Problems, Problem{ID: "node-lost", Severity: "error", What: x.Name + " is lost", Since: x.Since,
 			Next: "it comes back by itself when it runs and is reached; nothing can fail over to it until then", Command: "systemctl status ha (on " + x.Name + ")"})
@@ -419,7 +416,7 @@ func (n *node) problemGroup(s *Status, g *GroupStatus) {
 	state := n.state.group(g.Name)
 	switch {
 	case g.State == "blocked":
-		s.problem("group-blocked", "error", g.Name+" is blocked: "+g.Why, "it is not started elsewhere, since it may still run there", "mend the cause, then", "hactl cleanup "+g.Name)
+		s.problem("group-blocked", "error", g.Name+" is blocked: "+g.Why, "it is not started elsewhere, since it may still run there", fenceHint(n.config, g.Owner)+"mend the cause, then", "hactl cleanup "+g.Name)
 	case g.State == "stopped":
 		s.problem("group-stopped", "error", g.Name+" runs nowhere: "+g.Why, "", "", "hactl why "+g.Name)
 	case g.State == "waiting" || g.Rule == "G6":

@@ -110,6 +110,30 @@ type noticed struct {
 	Reason          string
 }
 
+// fencer calls fence devices. Each call ends as a fenceDone event, within its timeout and a little.
+type fencer interface {
+	Fence(s fenceStep)
+	// CancelFence asks a running call to end early; its fenceDone still comes.
+	CancelFence(id uint64)
+}
+
+// fenceStep is one call of one device.
+type fenceStep struct {
+	ID      uint64
+	Device  FenceConfig
+	Node    string // whom it is about; "" for a monitor of the device itself
+	Action  string // off, status, monitor
+	Timeout time.Duration
+}
+
+// fenceDone is the event that ends a call.
+type fenceDone struct {
+	fenceStep
+	Power string // status: on or off
+	Err   string // "": the device did what it was told, or said what it was asked
+	Took  time.Duration
+}
+
 // store keeps what must survive. Save is asynchronous and in order; a saved event follows each batch.
 type store interface {
 	Save(w write)

@@ -279,6 +279,17 @@ func (sim *simulation) majority() bool {
 	}
 	c := sim.State.Config.Effective.Cluster
 	switch {
+	case sim.View.Self != "" && c.TwoNode == "fence":
+		sim.line("  no majority: two_node = \"fence\": the other is cut off, and this one goes on alone when that is confirmed")
+		for _, n := range sim.State.Nodes {
+			if n.Name != sim.View.Self && n.Boot != "" {
+				sim.apply(Entry{Kind: entryFenced, Node: n.Name, Boot: n.Boot, Helper: sim.View.Self, On: true, Reason: "as if its devices did what they are told"})
+			}
+		}
+		for i := range sim.State.Nodes {
+			sim.State.Nodes[i].Voter = sim.State.Nodes[i].Name == sim.View.Self
+		}
+		return true
 	case sim.View.Self != "" && c.TwoNode == "ignore":
 		sim.line("  no majority: two_node = \"ignore\" takes silence for death, the other goes on alone")
 		for _, n := range sim.State.Nodes {
@@ -313,6 +324,12 @@ func (sim *simulation) known(group string) {
 // obey lets the owners do what they are told: everything works but what a step has broken.
 func (sim *simulation) obey() bool {
 	did := false
+	for _, f := range slices.Clone(sim.State.Fences) {
+		if f.Phase == fenceAsked {
+			sim.apply(Entry{Kind: entryFenced, Node: f.Node, Boot: f.Boot, Epoch: f.ID, Helper: f.Helper, On: true, Reason: "as if its devices did what they are told"})
+			did = true
+		}
+	}
 	for i := range sim.State.Groups {
 		g := &sim.State.Groups[i]
 		n := sim.State.node(g.Owner)

@@ -18,11 +18,13 @@ type State struct {
 	Bootstrap   bool            `json:"bootstrap,omitempty"` // founded by command, without waiting for the others
 	Requests    []uint64        `json:"requests,omitempty"`  // the newest ids of operators' entries
 	Maintenance *Mark           `json:"maintenance,omitempty"`
-	ConfIndex   uint64          `json:"conf_index"` // raft index of the last change of members
-	Nodes       []NodeState     `json:"nodes"`      // by name
-	Groups      []GroupState    `json:"groups"`     // by name
-	Resources   []ResourceState `json:"resources"`  // by group, resource, node; only where there is something to remember
-	History     []Event         `json:"history"`    // oldest first, at most historyMax
+	ConfIndex   uint64          `json:"conf_index"`        // raft index of the last change of members
+	Nodes       []NodeState     `json:"nodes"`             // by name
+	Groups      []GroupState    `json:"groups"`            // by name
+	Resources   []ResourceState `json:"resources"`         // by group, resource, node; only where there is something to remember
+	Fences      []FenceState    `json:"fences,omitempty"`  // by node
+	Devices     []DeviceFault   `json:"devices,omitempty"` // by device and node
+	History     []Event         `json:"history"`           // oldest first, at most historyMax
 }
 
 const (
@@ -192,6 +194,10 @@ const (
 	entryLeave       = "leave"
 	entryMember      = "member" // rides on a raft conf change
 	entryFeature     = "feature"
+	entryFence       = "fence"
+	entryFenced      = "fenced"
+	entryUnfence     = "unfence"
+	entryDevice      = "device"
 )
 
 // What proves that the owner of a revoked epoch runs it no more.
@@ -200,6 +206,7 @@ const (
 	proofBoot    = "boot"         // it has booted since and does not run it
 	proofLeave   = "leave"        // it said goodbye
 	proofDead    = "confirm-dead" // an operator vouches for it
+	proofFence   = "fence"        // it was fenced, and its devices confirm that it is off
 	proofLease   = "lease"        // its lease is over
 	proofIgnore  = "ignore"       // two_node = "ignore": silence is taken for death
 )
@@ -223,7 +230,8 @@ type Entry struct {
 	Boot     string   `json:"boot,omitempty"`
 	Member   uint64   `json:"member,omitempty"`
 	Voter    bool     `json:"voter,omitempty"`
-	On       bool     `json:"on,omitempty"`      // node: alive; standby, maintenance: on; failure: overcome since; leave: false
+	Helper   string   `json:"helper,omitempty"`  // fence: who shall carry it out; fenced: who has
+	On       bool     `json:"on,omitempty"`      // node: alive; standby, maintenance: on; failure: overcome since; leave: false; fence: an operator's; fenced: confirmed
 	Running  []string `json:"running,omitempty"` // join, leave: groups that are not read back as stopped
 	Feature  int      `json:"feature,omitempty"`
 
@@ -234,7 +242,7 @@ type Entry struct {
 	Until  time.Duration `json:"until,omitempty"`
 
 	Config      *ConfigState `json:"config,omitempty"`
-	Base        uint64       `json:"base,omitempty"` // config: generation, join: session that the proposer saw; a stale one is refused
+	Base        uint64       `json:"base,omitempty"` // config: generation, join: session, fence: request that the proposer saw; a stale one is refused
 	Incarnation *Incarnation `json:"incarnation,omitempty"`
 	Request     uint64       `json:"request,omitempty"` // an operator's: applied once, however often proposed
 }

@@ -42,7 +42,7 @@ type Problem struct {
 type NodeStatus struct {
 	Name   string   `json:"name"`
 	Role   string   `json:"role"`  // full, witness
-	State  string   `json:"state"` // online, lost, left, standby, joining, never seen
+	State  string   `json:"state"` // online, lost, fenced, left, standby, joining, never seen
 	Since  float64  `json:"since_seconds,omitempty"`
 	Leader bool     `json:"leader"`
 	Voter  bool     `json:"voter"`

@@ -181,6 +181,7 @@ type clusterSetup struct {
 	deadtime string
 	interval string
 	groups   string
+	fenced   bool
 }
 
 // defaultGroup is the classic without its data: an address and a web server.
@@ -204,6 +205,11 @@ func (c *clusterSetup) text() []byte {
 		fmt.Fprintf(&b, "[[node]]\nname = %q\naddress = { lan = \"192.168.10.%d\", repl = \"10.0.0.%d\" }\n", name, 11+i, 11+i)
 		if role != "" {
 			fmt.Fprintf(&b, "role = %q\n", role)
+		}
+	}
+	for _, n := range c.nodes {
+		if c.fenced && !strings.HasSuffix(n, "=witness") {
+			fmt.Fprintf(&b, "[[fence]]\nname = \"ipmi-%s\"\nagent = \"fence_ipmilan\"\nnode = %q\ntimeout = \"5s\"\n", n, n)
 		}
 	}
 	b.WriteString(c.groups)
@@ -238,6 +244,8 @@ func (s *story) cluster(d *datadriven.TestData) {
 		switch {
 		case a.Key == "down": // nothing runs
 			down = true
+		case a.Key == "fenced": // each full node has a device ipmi-NODE
+			s.setup.fenced = true
 		case a.Key == "cold": // all daemons are being started
 			cold = true
 		case a.Key == "seed":

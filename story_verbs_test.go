@@ -33,6 +33,8 @@ func (s *story) verb(f []string) error {
 		return nil
 	case "cut", "heal", "loss", "latency", "carrier", "target":
 		return s.network(f)
+	case "device":
+		return s.device(f)
 	case "edit":
 		setup := s.setup
 		for _, kv := range f[2:] {
@@ -271,7 +273,7 @@ func (s *story) where() string {
 //	GROUP runs nowhere       nothing of it is there
 //	GROUP is PHASE           free, placed, started, revoked, blocked
 //	GROUP is pinned
-//	NODE is lost|left|voter|learner|joined|caretaker|leader|up|blank|unfit|standby
+//	NODE is lost|left|voter|learner|joined|caretaker|leader|up|blank|unfit|standby|fenced|off
 //	somebody leads
 //	told TEXT                the history has a sentence with this text
 //	maintenance              is on
@@ -346,6 +348,13 @@ func (s *story) nodeIs(m *machine, what string) (func() bool, error) {
 		return own(func(n *node) bool { return n.state == nil }), nil
 	case "leader":
 		return func() bool { return w.leader() == m }, nil
+	case "off":
+		return func() bool { return !m.power }, nil
+	case "fenced":
+		return func() bool {
+			n := w.best()
+			return n != nil && n.state.fence(m.name) != nil && n.state.fence(m.name).Phase == fenceConfirmed
+		}, nil
 	case "caretaker":
 		return own(func(n *node) bool { return n.caretaker }), nil
 	}
@@ -416,6 +425,11 @@ func (s *story) operator(f []string) error {
 		c.Name, c.Node, c.Force = commandConfirmDead, f2[1], f2[2] == "force"
 	case "quorum":
 		c.Name, c.Force = commandQuorum, f2[1] == "force"
+	case "fence":
+		c.Name, c.Node, c.Force = commandFence, f2[1], f2[2] == "force"
+		if f2[1] == "test" {
+			c.Name, c.Node = commandFenceTest, f2[2]
+		}
 	default:
 		return fmt.Errorf("no command %q", f2[0])
 	}

@@ -33,6 +33,7 @@ type world struct {
 	told   func(at time.Duration, text string) // what people would see; nil: nobody looks
 	checks worldChecks
 	level  slog.Level
+	power  []*worldDevice // fence devices that do not do as they should
 }
 
 // happening is one event of the world.
@@ -253,6 +254,7 @@ type life struct {
 	fresh  time.Duration        // since when it runs unfrozen
 	going  bool                 // it has been told to leave
 	acts   map[uint64]*worldAct // running operations, by id
+	fences []*worldFence        // running calls of fence devices
 	shut   map[string]bool      // groups whose addresses are shut
 	leases map[string]instant   // until when they may answer, as the node said last
 	seen   watermarks
@@ -282,7 +284,7 @@ func (m *machine) start(bootstrap bool) error {
 		Name: m.name, Session: l.port.session.short(), Boot: m.bootID(), Bootstrap: bootstrap, Member: mem.ID, Born: m.now(),
 		Wall: func() int64 { return worldEpoch.Add(m.w.now + m.wall).UnixNano() }, Random: m.w.random,
 		Log: slog.New(worldLog{m}), Config: inForce, FileHash: configHash(m.file), FileText: compress(m.file), Restored: rs,
-		Joined: m.disk.joined == m.bootID(),
+		Joined: m.disk.joined == m.bootID(), Fencer: l,
 	}
 	if m.run.Boot == m.bootID() {
 		opt.Lease, opt.Caretaker = slices.Clone(m.run.Marks), m.run.Caretaker
@@ -411,7 +413,8 @@ type worldLog struct{ m *machine }
 var historyOnly = []string{eventFounded, eventForced, eventConfig, eventJoined, eventLost, eventBack, eventLeft, eventMember, eventPlaced,
 	eventStarted, eventRevoked, eventStopped, eventFreed, eventBlocked, eventRemoved, eventFailure, eventExpired, eventRetry, eventUnfit,
 	eventFit, eventPinned, eventUnpinned, eventStandby, eventOnline, eventMaintenance, eventMaintained, eventCleaned, eventConfirmDead,
-	eventFeature, eventLeaseShorter, eventUnreached, eventReached, eventFlaps, eventBounces}
+	eventFeature, eventLeaseShorter, eventUnreached, eventReached, eventFlaps, eventBounces,
+	eventFenceAsked, eventFenced, eventFenceFailed, eventFenceDropped, eventDeviceFailed, eventDeviceMended}
 
 // telling are those of lower levels that belong to a tale all the same.
 var telling = []string{"lease-back", "caretaker-off", "yielded", "store-mended", "isolated-over"}
