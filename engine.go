@@ -481,6 +481,10 @@ func (a *applying) started() {
 	if g == nil {
 		return
 	}
+	if a.s.node(g.Owner).Left {
+		a.refuse("%s has left: what it runs no daemon stops when its lease ends", g.Owner)
+		return
+	}
 	obeys := g.Unleased
 	g.Unleased = false
 	if g.Phase == phaseStarted && obeys {
