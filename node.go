@@ -80,8 +80,9 @@ type node struct {
 	blindUntil instant // the loop stood still: silence until now proves nothing
 	doubtUntil instant // this node stood still: whether it has a majority is not known before
 	lastRun    instant
-	yielded    string // why the state was set aside; everything that still runs must stop
-	lostFork   string // an incarnation that was given up and is no ancestor of the one that lives
+	yielded    string  // why the state was set aside; everything that still runs must stop
+	disowned   instant // when the leader first said that this node is no member; 0: it has not
+	lostFork   string  // an incarnation that was given up and is no ancestor of the one that lives
 	lostForkAt instant
 
 	// liveness and leases

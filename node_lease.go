@@ -19,7 +19,7 @@ func (n *node) Received(now instant, r received) {
 	case kindAck:
 		if a, err := decodeAck(r.Body); err == nil {
 			n.compareClocks(now, p, r.At, a.Clock)
-			n.ackFrom(p, a)
+			n.ackFrom(now, p, a)
 		}
 	case kindHold:
 		if h, err := decodeHold(r.Body); err == nil {
@@ -57,14 +57,18 @@ func (n *node) heartbeatFrom(now instant, p *peer, r received) {
 // learner's word counts only once it votes; it is given before, so that the promotion costs the owner no lease.
 func (n *node) answer(now instant, p *peer) {
 	h := &p.beat
-	if h.Lease <= 0 || n.cons == nil || n.state == nil || h.Incarnation != n.incarnation() || p.better != 0 {
+	if n.cons == nil || n.state == nil || h.Incarnation != n.incarnation() || p.better != 0 {
 		return
 	}
-	if st := n.cons.Status(); !st.Voter && !st.Learner || h.Applied < n.confsDue() || h.Lease > n.longestLease() || n.state.nameOf(h.Member) != p.name {
+	a := ack{Seq: h.Seq, Member: n.member, Incarnation: n.incarnation(), Lease: h.Lease, Generation: n.state.Config.Generation, Clock: now}
+	switch st := n.cons.Status(); {
+	case n.state.nameOf(h.Member) != p.name:
+		a.Lease = 0 // it takes itself for a member and is none: see removedFrom
+	case h.Lease <= 0 || !st.Voter && !st.Learner || h.Applied < n.confsDue() || h.Lease > n.longestLease():
 		return
+	default:
+		a.Revoked = n.ledger.give(now, p.name, h.Lease)
 	}
-	a := ack{Seq: h.Seq, Member: n.member, Incarnation: n.incarnation(), Lease: h.Lease, Generation: n.state.Config.Generation,
-		Clock: now, Revoked: n.ledger.give(now, p.name, h.Lease)}
 	if body, ok := a.encode(); ok {
 		n.tr.Send(p.name, kindAck, body)
 	}
@@ -90,12 +94,34 @@ func (s *State) nameOf(member uint64) string {
 	return ""
 }
 
-func (n *node) ackFrom(p *peer, a ack) {
+func (n *node) ackFrom(now instant, p *peer, a ack) {
 	if n.state == nil || a.Incarnation != n.incarnation() {
+		return
+	}
+	if a.Lease == 0 {
+		n.removedFrom(now, p, a)
 		return
 	}
 	if v := n.state.node(p.name); v != nil && v.Member == a.Member && n.grants.ack(p.name, a) {
 		p.base = clockBase{n.grants.sentAt(a.Seq), a.Clock}
+	}
+}
+
+// removedFrom is a word that this node is no member any more, which it takes from the leader alone: it was away when it was
+// removed, and whoever is none is sent no log from which it could learn that. The first word counts only if the leader
+// had applied what made this node a member, the second only if it answers what was sent after the first: so both speak
+// of a time after that. It comes back as a new member.
+func (n *node) removedFrom(now instant, p *peer, a ack) {
+	me := n.state.node(n.name)
+	if me == nil || me.Member != n.member || p.beat.Leader != a.Member || p.beat.Applied < n.state.ConfIndex {
+		return
+	}
+	switch {
+	case n.disowned == 0:
+		n.disowned = now
+	case n.grants.sentAt(a.Seq) > n.disowned:
+		n.log.Warn("the cluster had removed this node while it was away; it joins anew", "event", "rejoin-after-removal")
+		n.setAside(now, "the cluster had removed it")
 	}
 }
 

@@ -633,7 +633,7 @@ func (n *node) stranger(now instant, p *peer) {
 
 // setAside gives the state up: it is kept beside, and the node comes back blank under a new member id.
 func (n *node) setAside(now instant, why string) {
-	n.yielded = why
+	n.yielded, n.disowned = why, 0
 	n.member = n.opt.Random()
 	n.keep.Replace("left", member{Node: n.name, ID: n.member}, write{})
 	n.cons, n.state = nil, nil

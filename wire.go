@@ -97,7 +97,7 @@ type ack struct {
 	Seq         uint64
 	Member      uint64 // of the voter
 	Incarnation uint64
-	Lease       time.Duration // repeats the L that is granted
+	Lease       time.Duration // repeats the L that is granted; 0: who asks is no member
 	Generation  uint64
 	Clock       instant
 	Revoked     []groupEpoch // pairs of that owner that are not granted
