@@ -305,10 +305,49 @@ func configFindings(c *Config) []finding {
 	case voters > 2:
 		all = append(all, finding{levelOK, fmt.Sprintf("voters: %d, of which %d may be away", voters, (voters-1)/2), ""})
 	}
+	all = append(all, resetFindings(c)...)
 	if len(c.Links) == 1 {
 		all = append(all, finding{levelWarn, "links: there is only one, and a fault of it looks like the death of a node", "add a [[link]] over another cable and switch"})
 	} else {
 		all = append(all, finding{levelOK, fmt.Sprintf("links: %d", len(c.Links)), ""})
+	}
+	return all
+}
+
+// resetFindings says which groups need a reset of a silent host before another may take them, and whether anything does it.
+func resetFindings(c *Config) []finding {
+	if len(c.Nodes) < 3 {
+		return nil // not by waiting is a group taken over there
+	}
+	var all []finding
+	for i := range c.Groups {
+		g := &c.Groups[i]
+		r := g.strictest()
+		wait, ends := c.silentFor(g.class())
+		switch {
+		case r == nil:
+		case !ends:
+			all = append(all, finding{levelWarn, fmt.Sprintf("group %s: %s is stateful and no watchdog is configured: when its node dies it waits for your word that the node is off", g.Name, r.Name),
+				`[watchdog] device = "/dev/watchdog", or state = "addressed" where two at once do no harm`})
+		default:
+			all = append(all, finding{levelOK, fmt.Sprintf("group %s: stateful, taken over %s after the last sign of its node", g.Name, shortTime(wait)), ""})
+		}
+	}
+	return all
+}
+
+// watchdogFindings says what the nodes have of the watchdog that is configured.
+func watchdogFindings(s *Status) []finding {
+	var all []finding
+	for _, n := range s.Nodes {
+		switch e := n.Enforce; {
+		case e == nil || e.Device == "" && e.Fault == "":
+		case e.Fault != "": // among the problems
+		case e.Soft:
+			all = append(all, finding{levelWarn, fmt.Sprintf("watchdog of %s: %s, a timer of the very kernel that it watches: a kernel that hangs, or a virtual machine that stands still, stops it too", n.Name, e.Device), "use the host's own watchdog where it has one"})
+		default:
+			all = append(all, finding{levelOK, fmt.Sprintf("watchdog of %s: %s", n.Name, e.Device), ""})
+		}
 	}
 	return all
 }
@@ -318,6 +357,7 @@ func statusFindings(s *Status) []finding {
 	all := []finding{keysFinding(s)}
 	all = append(all, linkFindings(s)...)
 	all = append(all, clockFindings(s)...)
+	all = append(all, watchdogFindings(s)...)
 	all = append(all, finding{levelNote, "never two: held by " + s.Enforcer, ""})
 	for _, p := range s.Problems {
 		level := levelWarn

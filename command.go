@@ -28,6 +28,8 @@ type command struct {
 	// needs a file here: a pipe breaks when the daemon ends, and the program with it.
 	Output *os.File
 	Stdout io.Writer // gets stdout beside the tail, for what is longer
+	// Made is told the control group before the program starts, so that what it leaves running can be found later.
+	Made func(*cgroup)
 }
 
 const (
@@ -50,6 +52,9 @@ func (c command) run(ctx context.Context) (string, error) {
 	began := time.Now()
 	out := newOutput(c)
 	group, _ := newCgroup(c.Name) // none: the family is told by its process group
+	if c.Made != nil && group != nil {
+		c.Made(group)
+	}
 	cmd, fam, err := c.launch(out, &syscall.SysProcAttr{Setpgid: true}, group)
 	if err != nil {
 		out.close(0)

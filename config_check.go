@@ -20,12 +20,14 @@ type checker struct {
 func checkMeaning(w *walker, cfg *Config) {
 	c := &checker{w, cfg}
 	c.timers()
+	c.watchdog()
 	c.links()
 	c.nodes()
 	c.reach()
 	c.voters()
 	c.groups()
 	c.resources()
+	c.classes()
 }
 
 // Paths of elements, for places.

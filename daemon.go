@@ -54,6 +54,7 @@ type daemon struct {
 	store    *diskStore
 	net      *network
 	host     *host
+	dog      *hostDog
 	node     *node
 	files    *configFile
 	wired    *Config  // what the transport talks by: the config in force, and those who are about to leave it
@@ -202,6 +203,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 	}
 	d.wired = cfg
 	d.host = newHost(d.o.RunDir, d.log, d.emit)
+	d.dog = newHostDog(d.o.RunDir, d.log, func(s dogState) { d.emit(s) })
 	marks, caretaker := d.readLease()
 	joined, err := d.folder.Boot()
 	if err != nil {
@@ -212,6 +214,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 		Wall: func() int64 { return time.Now().UnixNano() }, Random: random, Log: d.log,
 		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Listed: d.listed, Restored: restored,
 		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker,
+		Watchdog: d.dog, DogLeft: d.dog.is,
 	}, d.net, d.host, d)
 	return err
 }
@@ -237,6 +240,10 @@ func (d *daemon) serve(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { watchLinks(around, d.log, func() { d.post(around, (*node).LinksChanged) }) })
+	wg.Go(func() { d.dog.run(around) })
+	wg.Go(func() {
+		newForkWatch(func(fault string) { d.post(around, func(n *node, now instant) { n.CanFork(now, fault) }) }).run(around)
+	})
 	wg.Go(func() { d.files.watch(around) })
 	wg.Go(func() { d.watchKeys(around) })
 	wg.Go(func() { d.askDetails(around) })
@@ -291,7 +298,7 @@ func (d *daemon) loop(ctx context.Context) {
 		case <-done:
 			done, leaving = nil, true
 			signal.Notify(force, syscall.SIGTERM, syscall.SIGINT)
-			limit = boottime().add(d.node.config.stopLongest() + 10*d.node.deadtime() + 5*time.Second)
+			limit = boottime().add(d.node.config.stopLongest() + d.node.config.stopExtra())
 			d.log.Info("stopping: handing over", "event", "daemon-stopping")
 			_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
 			d.node.Leave(boottime())
@@ -326,6 +333,8 @@ func (d *daemon) handle(e any) {
 		d.node.ActionDone(now, e)
 	case noticed:
 		d.node.Noticed(now, e)
+	case dogState:
+		d.node.WatchdogIs(now, e)
 	case func(*node, instant):
 		e(d.node, now)
 	}

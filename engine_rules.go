@@ -504,6 +504,9 @@ func (r *ruling) provenInactive() (string, bool) {
 		text = r.g.Owner + " is confirmed dead"
 	case r.leaseOver():
 		proof, text = proofLease, r.g.Owner+"'s lease is over"
+		if r.g.class() == classStateful {
+			text += ", and its watchdog has had its time"
+		}
 	case r.v.Alone && !r.v.node(r.g.Owner).Heard:
 		proof, text = proofIgnore, r.g.Owner+" is silent, and two_node = \"ignore\" takes that for death"
 	default:
@@ -513,29 +516,43 @@ func (r *ruling) provenInactive() (string, bool) {
 	return r.keepWhy(text), true
 }
 
-// leaseOver is proof 3. Where there are two voters no lease exists for one alone, so its end proves nothing: the other
-// goes on as caretaker.
+// leaseEnds tells whether the end of the owner's lease proves anything: not where there are two voters, since no lease
+// exists for one alone and the other goes on as caretaker, and not for data on a host that nothing resets.
+func (r *ruling) leaseEnds() bool {
+	_, ends := r.s.beyond(r.g)
+	return r.view().Known != 0 && !r.g.Unleased && !r.s.Config.Effective.twoVoters() && ends
+}
+
+// leaseOver is proof 3. While the owner is heard it will say itself that it has stopped: a slow stop is no proof.
 func (r *ruling) leaseOver() bool {
-	v := r.view()
-	// While the owner is heard it will say itself that it has stopped: a slow stop is no proof.
-	if n := r.v.node(r.g.Owner); v.Known == 0 || r.g.Unleased || r.s.Config.Effective.twoVoters() || n.Heard && n.NoLease == 0 {
+	n := r.v.node(r.g.Owner)
+	if !r.leaseEnds() || n.Heard && n.NoLease == 0 {
 		return false
 	}
-	r.wake(v.Over)
-	return r.v.Now >= v.Over
+	r.wake(r.view().Over)
+	return r.v.Now >= r.view().Over
 }
 
 func (r *ruling) waitForProof() (string, bool) {
 	if r.g.Phase != phaseRevoked {
 		return "", false
 	}
-	owner, v := r.g.Owner, r.view()
+	owner := r.g.Owner
 	n := r.v.node(owner)
 	switch {
-	case n.Heard:
+	case n.Heard && (n.NoLease == 0 || !r.leaseEnds()):
 		return fmt.Sprintf("%s; waiting for %s to stop it", r.g.Why, owner), true
-	case v.Known != 0 && !r.g.Unleased && !r.s.Config.Effective.twoVoters():
-		return fmt.Sprintf("%s; waiting for the end of %s's lease, in %s", r.g.Why, owner, max(0, v.Over.sub(r.v.Now)).Round(10*time.Millisecond)), true
+	case r.leaseEnds():
+		left, what := max(0, r.view().Over.sub(r.v.Now)).Round(10*time.Millisecond), owner+"'s lease ends"
+		if r.g.class() == classStateful {
+			what = owner + "'s watchdog has reset it"
+		}
+		if len(r.may) > 0 && r.may[0].May {
+			return fmt.Sprintf("%s; %s takes over in %s: %s", r.g.Why, r.may[0].Node, left, what), true
+		}
+		return fmt.Sprintf("%s; waiting until %s, in %s", r.g.Why, what, left), true
+	case r.g.class() == classStateful && !r.g.Unleased && !r.s.Config.Effective.twoVoters():
+		return fmt.Sprintf("%s; %s was not proven inactive, and no watchdog resets it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true
 	}
 	return fmt.Sprintf("%s; %s may still run it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true
 }

@@ -24,6 +24,7 @@ const (
 	eventRetry        = "resource-retry"
 	eventUnfit        = "node-unfit"
 	eventFit          = "node-fit"
+	eventEnforce      = "enforcement-changed"
 	eventPinned       = "group-pinned"
 	eventUnpinned     = "group-unpinned"
 	eventStandby      = "node-standby"

@@ -21,7 +21,7 @@ type surroundings struct {
 // Status is the document as of now.
 func (n *node) Status(now instant, out surroundings) *Status {
 	s := &Status{Cluster: n.config.Cluster.Name, Node: n.name, Version: out.version, Wall: time.Unix(0, n.opt.Wall()),
-		Enforcer: "the daemon itself: no gate, watchdog or fence", Caretaker: n.caretaker, Quorum: n.hasQuorum(), Links: out.links}
+		Enforcer: n.enforcer(), Caretaker: n.caretaker, Quorum: n.hasQuorum(), Links: out.links}
 	n.statusNodes(now, s, out)
 	n.statusLinks(now, s)
 	if n.state == nil {
@@ -68,6 +68,32 @@ func overall(s *Status) string {
 	return worst
 }
 
+// enforcer says what holds "never two": in one sentence where all nodes that run groups are alike, else node by node.
+func (n *node) enforcer() string {
+	own := n.enforcement()
+	first, each, alike := own, []string{}, true
+	for i := range n.config.Nodes {
+		c := &n.config.Nodes[i]
+		if n.state == nil || c.witness() {
+			continue
+		}
+		if m := n.state.node(c.Name); m != nil && m.Joined {
+			if len(each) == 0 {
+				first = m.Enforce
+			}
+			alike = alike && m.Enforce == first
+			each = append(each, c.Name+": "+m.Enforce.String())
+		}
+	}
+	switch {
+	case !alike:
+		return strings.Join(each, "; ")
+	case first == Enforcement{}:
+		return "the daemon itself: no gate, watchdog or fence"
+	}
+	return first.String()
+}
+
 func (n *node) statusNodes(now instant, s *Status, out surroundings) {
 	for i := range n.config.Nodes {
 		c := &n.config.Nodes[i]
@@ -95,6 +121,10 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 		return
 	}
 	x.Voter = m.Voter
+	if x.Role != "witness" && m.Joined {
+		e := m.Enforce
+		x.Enforce = &e
+	}
 	x.Leader = m.Member != 0 && n.cons.Status().Leader == m.Member
 	clock := n.clusterClock(now)
 	switch {
@@ -316,6 +346,14 @@ func (n *node) statusProblems(now instant, s *Status) {
 	if n.storeErr != "" {
 		s.problem("store-failed", "error", "the state of this node cannot be stored: "+n.storeErr, "", "it does nothing that depends on it, and asks for no lease", "df -h; dmesg")
 	}
+	if n.storeErr == "" && n.sick(now) != "" {
+		s.problem("node-sick", "error", "this node is not well: "+n.sick(now), "", "it asks for no lease, so it loses its groups; it takes some again by itself when it is well", "dmesg; journalctl -u ha")
+	}
+	for _, x := range s.Nodes {
+		if e := x.Enforce; e != nil && e.Fault != "" {
+			s.problem("watchdog-failed", "error", fmt.Sprintf("the watchdog of %s cannot be used: %s", x.Name, e.Fault), "", "nothing stateful starts there", "hactl check (on "+x.Name+")")
+		}
+	}
 	if s.Maintenance != nil {
 		s.problem("maintenance", "warning", "maintenance is on, by "+s.Maintenance.By, "", "nothing is started, stopped or moved; nothing fails over", "hactl maintenance off")
 	}
@@ -380,6 +418,12 @@ func aheadBehind(d float64) string {
 	return "behind"
 }
 
+// needsWord: no wait proves that the silent owner does not run the group.
+func (n *node) needsWord(g *GroupState) bool {
+	_, ends := n.state.beyond(g)
+	return g.Phase == phaseRevoked && g.Proof == "" && !ends && n.isLost(n.lastRun, g.Owner)
+}
+
 func (n *node) problemGroup(s *Status, g *GroupStatus) {
 	state := n.state.group(g.Name)
 	switch {
@@ -389,7 +433,7 @@ func (n *node) problemGroup(s *Status, g *GroupStatus) {
 		s.problem("group-stopped", "error", g.Name+" runs nowhere: "+g.Why, "", "", "hactl why "+g.Name)
 	case g.State == "waiting" || g.Rule == "G6":
 		command := "hactl why " + g.Name
-		if !s.Quorum && n.config.twoVoters() && g.Owner != "" && g.Owner != n.name {
+		if g.Owner != "" && g.Owner != n.name && (!s.Quorum && n.config.twoVoters() || n.needsWord(state)) {
 			command = "hactl confirm-dead " + g.Owner
 		}
 		s.problem("group-waiting", "error", g.Name+" waits: "+g.Why, "", "", command)

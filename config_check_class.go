@@ -1,0 +1,58 @@
+// Can a group of each class be taken over, and does its stop have the time that it needs? The part of config_check.go that
+// knows of classes and of the watchdog.
+
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// watchdog wants a timeout that the device can be set to and that a lease fits into.
+func (c *checker) watchdog() {
+	const at = "watchdog.timeout"
+	w, l := c.cfg.Watchdog, c.cfg.lease()
+	if c.faulty[at] || c.faulty["watchdog.device"] {
+		return
+	}
+	t := w.Timeout.D()
+	switch {
+	case !w.watched() && c.src.has(at):
+		c.warn(at, fmt.Sprintf("[watchdog] timeout has no effect with device %q", w.Device), "the path of a device, or no timeout", "")
+	case t%time.Second != 0:
+		c.onValue(at, fmt.Sprintf("[watchdog] timeout %q is no whole number of seconds", shortDuration(t)), "such as \"10s\"", "that is how watchdogs count")
+	case w.watched() && l > 0 && t < 2*l:
+		path := at
+		if !c.src.has(at) {
+			path = "watchdog.device"
+		}
+		c.onValue(path, fmt.Sprintf("[watchdog] timeout %q is shorter than two deadtimes of %q", shortDuration(t), shortDuration(l)),
+			fmt.Sprintf("at least %q", shortDuration((2*l+time.Second-1).Truncate(time.Second))), "a node that loses its lease must have time to stop before it is reset")
+	}
+}
+
+// classes warns of groups that need a person after a node's death, and of stops that are cut short.
+func (c *checker) classes() {
+	leases := len(c.cfg.Nodes) > 2 && len(c.cfg.fullNodes()) > 1 // else it is not by waiting that a group is taken over
+	for i := range c.cfg.Groups {
+		g, at := &c.cfg.Groups[i], groupPath(i)
+		if c.anyFaulty(at) || len(g.Resources) == 0 {
+			continue
+		}
+		r := g.strictest()
+		w := &c.cfg.Watchdog
+		if r != nil && leases && !w.watched() {
+			c.warn(at, fmt.Sprintf("%s is stateful (%s): when its node dies it waits for `hactl confirm-dead NODE`", c.groupLabel(i), r.Name),
+				"[watchdog] device = \"/dev/watchdog\", or state = \"addressed\" on what two nodes may run at once without harm",
+				"nothing else resets a host that is silent, so it may still write")
+		}
+		if sum := g.stopSum(); sum > unitStopTimeout-c.cfg.stopExtra() {
+			c.warn(at, fmt.Sprintf("%s may take %s to stop, and systemd kills the daemon after TimeoutStopSec = %s", c.groupLabel(i), shortDuration(sum), shortDuration(unitStopTimeout)),
+				"shorter stop timeouts", fmt.Sprintf("or a drop-in for ha.service with TimeoutStopSec above %s", shortDuration(sum+c.cfg.stopExtra())))
+		}
+		if share := c.cfg.resetAfter() / time.Duration(len(g.Resources)); r != nil && w.watched() && c.cfg.resetAfter() >= c.cfg.lease() && share < shareMin {
+			c.warn(at, fmt.Sprintf("%s has %s for each of its resources to stop between the end of its lease and the reset by the watchdog", c.groupLabel(i), shortDuration(share)),
+				"a longer [watchdog] timeout", "")
+		}
+	}
+}
