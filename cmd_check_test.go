@@ -124,8 +124,12 @@ func levels(all []finding) string {
 
 func TestConfigFindings(t *testing.T) {
 	three := sampleConfig()
-	if got, want := levels(configFindings(three)), "voters ok, links ok"; got != want {
-		t.Errorf("three voters: %s, want %s", got, want)
+	if got, want := levels(configFindings(three)), "voters ok, group warn, group warn, links ok"; got != want {
+		t.Errorf("three voters, and nothing resets a host: %s, want %s", got, want)
+	}
+	three.Watchdog = WatchdogConfig{Device: "/dev/watchdog", Timeout: Duration(10 * time.Second)}
+	if got, want := levels(configFindings(three)), "voters ok, group ok, group ok, links ok"; got != want {
+		t.Errorf("three voters with watchdogs: %s, want %s", got, want)
 	}
 	two := sampleConfig()
 	two.Nodes, two.Links = two.Nodes[:2], two.Links[:1]

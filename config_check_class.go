@@ -31,28 +31,50 @@ func (c *checker) watchdog() {
 	}
 }
 
-// classes warns of groups that need a person after a node's death, and of stops that are cut short.
+// classes warns of groups that need a person after a node's death, and of stops that are cut short. It is silent while the
+// file has errors, since these are no mistakes.
 func (c *checker) classes() {
-	leases := len(c.cfg.Nodes) > 2 && len(c.cfg.fullNodes()) > 1 // else it is not by waiting that a group is taken over
+	if errors, _ := countProblems(c.problems); errors > 0 {
+		return
+	}
+	c.unproven()
 	for i := range c.cfg.Groups {
-		g, at := &c.cfg.Groups[i], groupPath(i)
-		if c.anyFaulty(at) || len(g.Resources) == 0 {
-			continue
-		}
-		r := g.strictest()
-		w := &c.cfg.Watchdog
-		if r != nil && leases && !w.watched() {
-			c.warn(at, fmt.Sprintf("%s is stateful (%s): when its node dies it waits for `hactl confirm-dead NODE`", c.groupLabel(i), r.Name),
-				"[watchdog] device = \"/dev/watchdog\", or state = \"addressed\" on what two nodes may run at once without harm",
-				"nothing else resets a host that is silent, so it may still write")
-		}
+		g, at, w := &c.cfg.Groups[i], groupPath(i), &c.cfg.Watchdog
 		if sum := g.stopSum(); sum > unitStopTimeout-c.cfg.stopExtra() {
 			c.warn(at, fmt.Sprintf("%s may take %s to stop, and systemd kills the daemon after TimeoutStopSec = %s", c.groupLabel(i), shortDuration(sum), shortDuration(unitStopTimeout)),
 				"shorter stop timeouts", fmt.Sprintf("or a drop-in for ha.service with TimeoutStopSec above %s", shortDuration(sum+c.cfg.stopExtra())))
 		}
-		if share := c.cfg.resetAfter() / time.Duration(len(g.Resources)); r != nil && w.watched() && c.cfg.resetAfter() >= c.cfg.lease() && share < shareMin {
-			c.warn(at, fmt.Sprintf("%s has %s for each of its resources to stop between the end of its lease and the reset by the watchdog", c.groupLabel(i), shortDuration(share)),
+		if share := c.cfg.resetAfter() / time.Duration(len(g.Resources)); g.class() == classStateful && w.watched() && share < shareMin {
+			c.warn(at, fmt.Sprintf("%s has %s for each of its resources to stop between the end of its lease and the reset by the watchdog", c.groupLabel(i), roundDuration(share)),
 				"a longer [watchdog] timeout", "")
 		}
+	}
+}
+
+// unproven warns once of all groups that no wait proves anything about.
+func (c *checker) unproven() {
+	if len(c.cfg.Nodes) < 3 || len(c.cfg.fullNodes()) < 2 || c.cfg.Watchdog.watched() {
+		return // it is not by waiting that a group is taken over, or there is what ends it
+	}
+	const few = 3
+	var names []string
+	first := -1
+	for i := range c.cfg.Groups {
+		r := c.cfg.Groups[i].strictest()
+		if r == nil {
+			continue
+		}
+		if first < 0 {
+			first = i
+		}
+		if len(names) < few {
+			names = append(names, fmt.Sprintf("%s (%s)", c.cfg.Groups[i].Name, r.Name))
+		} else if names[few-1] != "others" {
+			names = append(names[:few-1], "others")
+		}
+	}
+	if first >= 0 {
+		c.warn(groupPath(first), "stateful, and nothing resets a node that is silent: "+wordList(names, "and")+": when its node dies such a group waits for `hactl confirm-dead NODE`",
+			"[watchdog] device = \"/dev/watchdog\"", "or state = \"addressed\" on each resource that two nodes may run at once without harm")
 	}
 }

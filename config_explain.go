@@ -118,7 +118,7 @@ func (e *explainer) takeover(c *Config) {
 		e.row("until the other node takes over", c.lease(), "D, then the time to start (below): silence is taken for death")
 		e.head("  Not protected: two nodes that cannot hear each other both run all groups.")
 	default:
-		e.row("until an addressed group starts elsewhere", c.takeover(), "D + 0.25 L, then the time to start (below)")
+		e.row("until an addressed group is elsewhere", c.takeover(), "D + 0.25 L, then the time to start (below)")
 		e.row("a stopped or leaving owner", 0, "its own word is proof: no wait")
 	}
 	if len(c.Groups) > 0 {

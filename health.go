@@ -18,9 +18,9 @@ const (
 
 // forkWatch tells when starting a process begins to fail, and when it works again.
 type forkWatch struct {
-	program string // does nothing and ends well
-	every   time.Duration
-	tell    func(fault string)
+	every time.Duration
+	start func() error // of a program that does nothing and ends well
+	tell  func(fault string)
 }
 
 func newForkWatch(tell func(string)) *forkWatch {
@@ -28,7 +28,11 @@ func newForkWatch(tell func(string)) *forkWatch {
 	if err != nil {
 		program = "/bin/true"
 	}
-	return &forkWatch{program: program, every: forkEvery, tell: tell}
+	return &forkWatch{every: forkEvery, tell: tell, start: func() error {
+		cmd := exec.Command(program)
+		cmd.Dir = "/"
+		return cmd.Run()
+	}}
 }
 
 func (f *forkWatch) run(ctx context.Context) {
@@ -55,17 +59,15 @@ func (f *forkWatch) run(ctx context.Context) {
 
 // try starts the program. One that does not end hangs on a disk that does not answer, and is waited for by nobody.
 func (f *forkWatch) try(ctx context.Context) error {
-	cmd := exec.Command(f.program)
-	cmd.Dir = "/"
 	started := make(chan error, 1)
-	go func() { started <- cmd.Run() }()
+	go func() { started <- f.start() }()
 	late := time.NewTimer(forkTimeout)
 	defer late.Stop()
 	select {
 	case err := <-started:
 		return err
 	case <-late.C:
-		return fmt.Errorf("%s has not ended after %s", f.program, forkTimeout)
+		return fmt.Errorf("a process that does nothing has not ended after %s", forkTimeout)
 	case <-ctx.Done():
 		return nil
 	}
