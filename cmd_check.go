@@ -320,6 +320,9 @@ func resetFindings(c *Config) []finding {
 		return nil // not by waiting is a group taken over there
 	}
 	var all []finding
+	if !c.Watchdog.watched() {
+		all = append(all, finding{levelNote, "watchdog: none; nothing resets a host that is silent, which only stateful groups need", ""})
+	}
 	for i := range c.Groups {
 		g := &c.Groups[i]
 		r := g.strictest()

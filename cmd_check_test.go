@@ -124,7 +124,7 @@ func levels(all []finding) string {
 
 func TestConfigFindings(t *testing.T) {
 	three := sampleConfig()
-	if got, want := levels(configFindings(three)), "voters ok, group warn, group warn, links ok"; got != want {
+	if got, want := levels(configFindings(three)), "voters ok, watchdog note, group warn, group warn, links ok"; got != want {
 		t.Errorf("three voters, and nothing resets a host: %s, want %s", got, want)
 	}
 	three.Watchdog = WatchdogConfig{Device: "/dev/watchdog", Timeout: Duration(10 * time.Second)}

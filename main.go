@@ -11,6 +11,8 @@
 //	heartbeat.go wire.go seal.go liveness.go     who is alive: datagrams, links, keys
 //	engine*.go lease.go     who runs what: the rule table, and when an owner is surely gone
 //	consensus.go            how the nodes agree: etcd's raft
+//	class.go node_watchdog.go watchdog.go        what must have ended before another takes over, and what ends it
+//	node_sick.go health.go                       is this node well?
 //	agent.go host.go resource.go                 make what runs here match the state
 //	vip.go httpd.go filesystem.go drbd.go exec.go    one type of resource each
 //	seams.go node.go daemon.go                   the parts joined, and the world around them

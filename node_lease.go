@@ -550,7 +550,7 @@ func (n *node) closeLate(now instant, g *GroupState) {
 		x := n.state.group(m.Group)
 		return x == nil || x.Epoch != m.Epoch || x.Owner != n.name || x.Phase != phaseRevoked
 	})
-	if g.Owner != n.name || g.Phase != phaseRevoked || n.agent.stopped(g.Name) || n.hasLapsed(g.Name) {
+	if g.Owner != n.name || g.Phase != phaseRevoked || n.agent.stopped(g.Name) || n.isShut(g.Name) {
 		return
 	}
 	i := slices.IndexFunc(n.closing, func(m leaseMark) bool { return m.Group == g.Name })
@@ -566,14 +566,7 @@ func (n *node) closeLate(now instant, g *GroupState) {
 		n.wake(end)
 		return
 	}
-	n.lapsed = append(n.lapsed, lapse{group: g.Name, since: now})
-	n.act.Suspend(g.Name)
-	n.version++
-}
-
-// hasLapsed: the group is owned and has no lease.
-func (n *node) hasLapsed(group string) bool {
-	return slices.ContainsFunc(n.lapsed, func(l lapse) bool { return l.group == group })
+	n.shut(now, g.Name)
 }
 
 // reopen lets traffic in again after a lapse.

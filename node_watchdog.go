@@ -186,7 +186,7 @@ func (n *node) needsWatchdog() bool {
 		return false // nobody takes over what still runs: in maintenance, or as the goodbye has named it
 	}
 	return slices.ContainsFunc(n.state.Groups, func(g GroupState) bool {
-		mine := g.Owner == n.name && (g.Phase == phasePlaced || g.Phase == phaseStarted) && !n.hasLapsed(g.Name)
+		mine := g.Owner == n.name && (g.Phase == phasePlaced || g.Phase == phaseStarted) && !n.isShut(g.Name)
 		a := n.agent.group(g.Name)
 		return g.class() == classStateful && mine || a != nil && a.endangers()
 	})
