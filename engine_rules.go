@@ -543,7 +543,7 @@ func (r *ruling) waitForProof() (string, bool) {
 	case n.Heard && (n.NoLease == 0 || !r.leaseEnds()):
 		return fmt.Sprintf("%s; waiting for %s to stop it", r.g.Why, owner), true
 	case r.leaseEnds():
-		left, what := max(0, r.view().Over.sub(r.v.Now)).Round(10*time.Millisecond), owner+"'s lease ends"
+		left, what := roundWait(r.view().Over.sub(r.v.Now)), owner+"'s lease ends"
 		if r.g.class() == classStateful {
 			what = owner + "'s watchdog has reset it"
 		}
@@ -555,6 +555,14 @@ func (r *ruling) waitForProof() (string, bool) {
 		return fmt.Sprintf("%s; %s was not proven inactive, and no watchdog resets it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true
 	}
 	return fmt.Sprintf("%s; %s may still run it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true
+}
+
+// roundWait counts a long wait down in seconds, so that who follows it reads no more lines than that.
+func roundWait(left time.Duration) time.Duration {
+	if left >= 2*time.Second {
+		return left.Round(time.Second)
+	}
+	return max(0, left).Round(10 * time.Millisecond)
 }
 
 func (r *ruling) ownerLost() (string, bool) {
