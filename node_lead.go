@@ -20,6 +20,9 @@ type proposal struct {
 
 // key names what an entry is about, so that it is not proposed twice at once.
 func (e *Entry) key() string {
+	if e.Kind == entryEnforce {
+		return fmt.Sprintf("%s/%v", e.Kind, *e.Enforce) // what it says now must not wait for what it said before
+	}
 	return fmt.Sprintf("%s/%s/%s/%s/%d/%d/%v/%x", e.Kind, e.Group, e.Resource, e.Node, e.Epoch, e.Serial, e.On, e.Request)
 }
 

@@ -28,7 +28,8 @@ type dogCare struct {
 	asked  bool    // to arm or disarm; what came of it is not known yet
 	paid   instant // end of the newest grant that it was petted for
 	petted instant
-	next   instant // no other try to arm, and no other look, before this
+	next   instant // no other try to arm before this
+	lookAt instant // and no other look
 	looked string  // device that the shell was asked to look at
 }
 
@@ -152,10 +153,10 @@ func (n *node) tendWatchdog(now instant) {
 // lookAtWatchdog asks what the configured device is, and again while it cannot be used.
 func (n *node) lookAtWatchdog(now instant) {
 	device := n.config.Watchdog.Device
-	if !n.watched() || n.dog.is.Armed || n.dog.is.Left || n.dog.looked == device && (n.dog.is.Fault == "" || now < n.dog.next) {
+	if !n.watched() || n.dog.is.Armed || n.dog.is.Left || n.dog.looked == device && (n.dog.is.Fault == "" || now < n.dog.lookAt) {
 		return
 	}
-	n.dog.looked, n.dog.next = device, now.add(armRetry)
+	n.dog.looked, n.dog.lookAt = device, now.add(armRetry)
 	n.opt.Watchdog.Look(device)
 }
 
