@@ -1,16 +1,17 @@
 # make build    the static binary
 # make demo     two nodes, a witness and a client on this machine, in under a minute (root)
 # make bench    the demo's figures as medians of RUNS (5) beside those of other cluster managers (root)
+# make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make check    format, vet, staticcheck, unit tests, race detector: about three minutes
-# make test     all that CI runs: check, and the suite in network namespaces with real apache2 (root)
+# make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd (root)
 # make fuzz     each fuzz target for FUZZTIME (10s)
 
 SHELL := /bin/bash
-PACKAGES = apache2 iproute2 nftables e2fsprogs util-linux shellcheck
+PACKAGES = apache2 iproute2 nftables e2fsprogs util-linux mmdebstrap shellcheck
 FUZZTIME ?= 10s
 export CGO_ENABLED = 0
 
-.PHONY: build lab demo bench check lint unit race test suite fuzz clean setup
+.PHONY: build lab demo bench bench-sigstop check lint unit race test suite fuzz clean setup
 
 build:
 	go build -trimpath -o hactl .
@@ -30,13 +31,17 @@ demo: lab
 bench: lab
 	@lab/bench
 
+bench-sigstop:
+	@lab/setup iproute2 nftables util-linux
+	HACTL_SIGSTOP=$${RUNS:-50} go test -count 1 -v -timeout 40m -run '^TestClusterSigstop$$' . | grep -v '^=== '; exit $${PIPESTATUS[0]}
+
 check: lint unit race
 
 lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
-	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/hosts.sh lab/cluster.sh; \
+	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/hosts.sh lab/cluster.sh lab/image lab/systemd; \
 	  else echo "shellcheck is not installed: the scripts are not looked at"; fi
 
 unit:
@@ -49,7 +54,7 @@ test: setup lint race
 	lab/gotest -timeout 40m ./...
 
 suite: setup
-	lab/gotest -timeout 40m -run 'TestCluster' .
+	lab/gotest -timeout 40m -run 'TestCluster|TestSystemd' .
 
 fuzz:
 	@for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' *_test.go | sed 's/^func //'); do \

@@ -84,6 +84,7 @@ type groupAgent struct {
 	res     []*resourceAgent // of config, in its order, and between them what is no longer in it but not stopped yet
 	started uint64           // epoch that was reported started
 	stopped uint64           // epoch that was reported stopped
+	saidAt  time.Duration    // under this order.again; another phase has forgotten it
 }
 
 // resourceAgent is one resource as this node knows it.
@@ -281,8 +282,8 @@ func (g *groupAgent) stop(now instant) {
 	for _, r := range g.res {
 		r.hold = false // whoever decides on it places the group anew
 	}
-	if g.order.epoch != 0 && g.stopped != g.order.epoch {
-		g.stopped = g.order.epoch
+	if g.order.epoch != 0 && (g.stopped != g.order.epoch || g.saidAt != g.order.again) {
+		g.stopped, g.saidAt = g.order.epoch, g.order.again
 		g.a.outcomes = append(g.a.outcomes, outcome{kind: entryStopped, group: g.name, epoch: g.order.epoch})
 	}
 }

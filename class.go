@@ -75,16 +75,16 @@ func (g *GroupConfig) class() class {
 	return classAddressed
 }
 
-// Kinds of gate.
+// What enforces the end of a lease of addresses on a host.
 const (
-	gateDaemon   = ""          // none: the daemon takes the address away itself
-	gateBPF      = "bpf"       // the kernel drops its traffic from the deadline on
-	gateLifetime = "valid_lft" // the kernel removes it whole seconds after the last renewal
+	gateBPF      = "bpf"       // the kernel looks at each packet
+	gateLifetime = "valid_lft" // the kernel takes the address away, in whole seconds
+	gateNone     = "none"      // nobody but the daemon
 )
 
 // Enforcement is what ends a lease on a node whose daemon does not, as the node says itself.
 type Enforcement struct {
-	Gate     string        `json:"gate,omitempty"`     // gate*
+	Gate     string        `json:"gate,omitempty"`     // gate*; "": not known
 	Slack    time.Duration `json:"slack,omitempty"`    // how long after the end of a lease the gate may still be open
 	Watchdog time.Duration `json:"watchdog,omitempty"` // its timeout while it runs; 0: it does not
 	Device   string        `json:"device,omitempty"`   // what the watchdog calls itself; "": none is configured, or it cannot be used

@@ -180,7 +180,7 @@ func (c *client) unreached(ctx context.Context, err error) error {
 		return &hintError{fmt.Sprintf("the path of the socket is longer than %d bytes: %s", socketMax, c.path), "choose a shorter --socket", exitUsage}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &hintError{fmt.Sprintf("the daemon has not answered for %s", answerTime), hintLog, exitNoDaemon}
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return &hintError{"the daemon closed the connection without an answer", hintLog, exitNoDaemon}
 	}
 	return fmt.Errorf("ask the daemon: %w", err)

@@ -115,9 +115,15 @@ type prober struct {
 // probe starts a client and waits for its first answer.
 func (c *cluster) probe(url string) *prober {
 	c.t.Helper()
+	return c.probeFrom(url, "ip", "netns", "exec", c.ns("client"))
+}
+
+// probeFrom starts the client by the command that enters its network.
+func (c *cluster) probeFrom(url string, enter ...string) *prober {
+	c.t.Helper()
 	p := &prober{c: c}
-	// The program that ip executes keeps the first argument that it was given: the name by which TestMain knows it.
-	cmd := exec.Command("ip", "netns", "exec", c.ns("client"), probeCommand, url)
+	// The program that is executed keeps the first argument that it was given: the name by which TestMain knows it.
+	cmd := exec.Command(enter[0], append(enter[1:], probeCommand, url)...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -275,18 +281,25 @@ func newAddressGuard(c *cluster) *addressGuard {
 
 func (g *addressGuard) watch(h *clusterHost) {
 	g.t.Helper()
+	nl := h.netlink()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hosts = append(g.hosts, guardedHost{h, nl})
+}
+
+// netlink opens a handle in the host's namespace.
+func (h *clusterHost) netlink() *netlink.Handle {
+	h.c.t.Helper()
 	ns, err := netns.GetFromName(h.c.ns(h.name))
 	if err != nil {
-		g.t.Fatal(err)
+		h.c.t.Fatal(err)
 	}
 	defer ns.Close()
 	nl, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
-		g.t.Fatal(err)
+		h.c.t.Fatal(err)
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.hosts = append(g.hosts, guardedHost{h, nl})
+	return nl
 }
 
 // forget is for a host whose plug is pulled: what its memory held is gone. It is watched again from its next boot on.
@@ -328,21 +341,54 @@ func (g *addressGuard) look() {
 	}
 }
 
-// floating are the addresses of a host that are not its own.
+// floating are the addresses of a host that are not its own and that its kernel answers for: not those behind a gate
+// that is shut.
 func (h guardedHost) floating() []netip.Addr {
-	list, err := h.nl.AddrList(nil, netlink.FAMILY_ALL)
+	shut := map[netip.Addr]bool{}
+	for _, a := range h.addresses() {
+		shut[a.ip] = !h.opens(a.link, a.ip)
+	}
+	var out []netip.Addr
+	for _, a := range h.addresses() { // a gate goes after its address: one that was not there proves nothing until now
+		if !shut[a.ip] {
+			out = append(out, a.ip)
+		}
+	}
+	return out
+}
+
+type linkAddress struct {
+	link int
+	ip   netip.Addr
+}
+
+func (h guardedHost) addresses() (out []linkAddress) {
+	list, err := dump(func() ([]netlink.Addr, error) { return h.nl.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil // asked again in a moment
 	}
-	var out []netip.Addr
 	for _, x := range list {
 		a, ok := netip.AddrFromSlice(x.IP)
-		if a = a.Unmap(); !ok || a.IsLoopback() || a.IsLinkLocalUnicast() || h.host.c.isNodeAddress(a) {
-			continue
+		if a = a.Unmap(); ok && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !h.host.c.isNodeAddress(a) {
+			out = append(out, linkAddress{x.LinkIndex, a})
 		}
-		out = append(out, a)
 	}
 	return out
+}
+
+// opens tells whether the kernel lets an address's packets through now.
+func (h guardedHost) opens(index int, a netip.Addr) bool {
+	x, err := readGate(h.nl, &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: index}})
+	if err != nil || x.programs[0] == 0 || x.programs[1] == 0 {
+		return true
+	}
+	m, err := deadlinesOf(x.programs[0])
+	if err != nil {
+		return true // it is being taken away
+	}
+	defer m.Close()
+	var until uint64
+	return m.Lookup(gateKey(a), &until) != nil || instant(until) > boottime()
 }
 
 // isNodeAddress tells whether an address is one that a host has whatever runs there.

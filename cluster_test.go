@@ -9,9 +9,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +37,7 @@ type cluster struct {
 	hosts   []*clusterHost
 	groups  string // TOML
 	extra   string // TOML within [cluster]
+	timing  string // TOML within [heartbeat]
 	witness string
 	guard   *addressGuard
 }
@@ -278,7 +281,7 @@ func (c *cluster) host(name string) *clusterHost {
 func (c *cluster) toml() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[cluster]\nname = \"suite\"\nkey_file = %q\n%s\n", c.key, c.extra)
-	b.WriteString("[heartbeat]\nport = 6940\n[[link]]\nname = \"lan\"\ninterface = \"eth0\"\nmulticast = \"239.192.6.94\"\n[[link]]\nname = \"repl\"\ninterface = \"eth1\"\n")
+	b.WriteString("[heartbeat]\nport = 6940\n" + c.timing + "[[link]]\nname = \"lan\"\ninterface = \"eth0\"\nmulticast = \"239.192.6.94\"\n[[link]]\nname = \"repl\"\ninterface = \"eth1\"\n")
 	for _, h := range c.hosts {
 		fmt.Fprintf(&b, "[[node]]\nname = %q\naddress = { lan = \"10.77.0.%d\", repl = \"10.77.1.%d\" }\n", h.name, h.number, h.number)
 		if h.name == c.witness {
@@ -593,8 +596,16 @@ func (h *clusterHost) settled(nodes ...string) {
 	})
 }
 
-// holds tells whether the host has the address.
+// holds tells whether the host has the address and its kernel lets it answer.
 func (h *clusterHost) holds(address string) bool {
+	h.c.t.Helper()
+	nl := h.netlink()
+	defer nl.Close()
+	return slices.Contains(guardedHost{h, nl}.floating(), netip.MustParseAddr(address))
+}
+
+// has tells whether the address is on the host at all.
+func (h *clusterHost) has(address string) bool {
 	h.c.t.Helper()
 	return strings.Contains(h.c.must("ip", "-n", h.c.ns(h.name), "-o", "addr", "show"), " "+address+"/")
 }

@@ -298,8 +298,13 @@ func shortTime(d time.Duration) string {
 func configFindings(c *Config) []finding {
 	var all []finding
 	switch voters := len(c.Nodes); {
+	case voters == 2 && c.Cluster.TwoNode == "fence":
+		all = append(all, finding{levelNote, `two voters with two_node = "fence": whoever is left has the other cut off, and takes over when its devices confirm that. A device that loses its power with its node, or is cut off with it, confirms nothing: then the group waits for your word. The side without head start takes over ` + shortTime(3*c.Heartbeat.Deadtime.D()) + ` after the other's last sign of life at the earliest.`, "add a witness: a third node with role = \"witness\" decides by itself and is right"})
 	case voters == 2 && c.Cluster.TwoNode == "manual":
 		all = append(all, finding{levelNote, `two voters with two_node = "manual": when one dies the other goes on with what it runs, and takes over the rest only after you have said that the first is dead. Say so of a node that runs, and both run its groups.`, "add a witness: a third node with role = \"witness\" decides by itself and is right"})
+	case voters == 2 && c.Cluster.TwoNode == "ignore" && len(c.Cluster.NeedsPing) > 0:
+		targets := wordList(c.Cluster.NeedsPing, "and")
+		all = append(all, finding{levelNote, fmt.Sprintf(`two voters with two_node = "ignore" and needs_ping: a node that hears neither the other nor %s stops what it runs, so one that is cut off is caught. When they do not hear each other and both reach %s, both run everything; when one is dead and %s is down, nothing runs.`, targets, targets, targets), "add a witness: a third node with role = \"witness\" prevents it"})
 	case voters == 2 && c.Cluster.TwoNode == "ignore":
 		all = append(all, finding{levelNote, `two voters with two_node = "ignore": when they do not hear each other both run everything. Addresses then answer twice, and data that both write goes separate ways.`, "add a witness: a third node with role = \"witness\" prevents it"})
 	case voters > 2:
@@ -314,27 +319,38 @@ func configFindings(c *Config) []finding {
 	return all
 }
 
-// resetFindings says which groups need a reset of a silent host before another may take them, and whether anything does it.
+// resetFindings says which nodes can be cut off, which groups need a reset of a silent host before another may take them,
+// and whether anything does it.
 func resetFindings(c *Config) []finding {
-	if len(c.Nodes) < 3 {
-		return nil // not by waiting is a group taken over there
-	}
 	var all []finding
-	if !c.Watchdog.watched() {
-		all = append(all, finding{levelNote, "watchdog: none; nothing resets a host that is silent, which only stateful groups need", ""})
+	if with := c.fenced(); len(with) > 0 {
+		all = append(all, finding{levelOK, "fencing: " + wordList(with, "and") + "; hactl fence test asks the devices of this node", ""})
 	}
+	var data []string
 	for i := range c.Groups {
 		g := &c.Groups[i]
 		r := g.strictest()
-		wait, ends := c.silentFor(g.class())
-		switch {
-		case r == nil:
-		case !ends:
-			all = append(all, finding{levelWarn, fmt.Sprintf("group %s: %s is stateful and no watchdog is configured: when its node dies it waits for your word that the node is off", g.Name, r.Name),
-				`[watchdog] device = "/dev/watchdog", or state = "addressed" where two at once do no harm`})
-		default:
-			all = append(all, finding{levelOK, fmt.Sprintf("group %s: stateful, taken over %s after the last sign of its node", g.Name, shortTime(wait)), ""})
+		if r == nil {
+			continue
 		}
+		data = append(data, g.Name)
+		if len(c.Nodes) < 3 {
+			continue // not by waiting is a group taken over there
+		}
+		wait, ends := c.silentFor(classStateful)
+		switch without := c.unfenced(); {
+		case ends:
+			all = append(all, finding{levelOK, fmt.Sprintf("group %s: stateful, taken over %s after the last sign of its node", g.Name, shortTime(wait)), ""})
+		case len(without) == 0:
+			all = append(all, finding{levelOK, fmt.Sprintf("group %s: stateful, taken over when its node is confirmed to be fenced", g.Name), ""})
+		default:
+			all = append(all, finding{levelWarn, fmt.Sprintf("group %s: %s is stateful, and neither a watchdog nor a fence device ends %s: when that node dies it waits for your word that the node is off", g.Name, r.Name, wordList(without, "or")),
+				`[watchdog] device = "/dev/watchdog", a [[fence]], or state = "addressed" where two at once do no harm`})
+		}
+	}
+	if without := c.unfenced(); len(c.Nodes) == 2 && len(without) > 0 && len(data) > 0 {
+		all = append(all, finding{levelNote, fmt.Sprintf("fencing: %s cannot be cut off, and %s more than addresses and web servers: if the daemon there is frozen, nothing keeps it from writing on when another takes over",
+			wordList(without, "and"), wordList(data, "and")+" "+plural(len(data), "holds", "hold")), "add a [[fence]] for each node"})
 	}
 	return all
 }
@@ -361,7 +377,7 @@ func statusFindings(s *Status) []finding {
 	all = append(all, linkFindings(s)...)
 	all = append(all, clockFindings(s)...)
 	all = append(all, watchdogFindings(s)...)
-	all = append(all, finding{levelNote, "never two: held by " + s.Enforcer, ""})
+	all = append(all, gateFinding(s))
 	for _, p := range s.Problems {
 		level := levelWarn
 		if p.Severity == "error" {
@@ -370,6 +386,15 @@ func statusFindings(s *Status) []finding {
 		all = append(all, finding{level, "status: " + p.What, p.Command})
 	}
 	return all
+}
+
+// gateFinding says what ends a lease where the daemon cannot.
+func gateFinding(s *Status) finding {
+	f := finding{levelNote, "never two: held by " + s.Enforcer, ""}
+	if s.Gate == gateLifetime {
+		f.level, f.hint = levelWarn, "mend what keeps the gate out, then: hactl status"
+	}
+	return f
 }
 
 func keysFinding(s *Status) finding {

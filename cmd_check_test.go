@@ -56,6 +56,9 @@ func TestMeasureSync(t *testing.T) {
 	if all := diskFindings(filepath.Join(dir, "none"), time.Second); len(all) != 1 || all[0].level != levelWarn || all[0].hint == "" {
 		t.Errorf("a folder that is not there: %+v", all)
 	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	kept := filepath.Join(dir, "corrupt-20260102T030405Z-2")
 	for _, sub := range []string{kept, filepath.Join(dir, "raft")} {
 		if err := os.Mkdir(sub, 0o700); err != nil {
@@ -124,7 +127,7 @@ func levels(all []finding) string {
 
 func TestConfigFindings(t *testing.T) {
 	three := sampleConfig()
-	if got, want := levels(configFindings(three)), "voters ok, watchdog note, group warn, group warn, links ok"; got != want {
+	if got, want := levels(configFindings(three)), "voters ok, group warn, group warn, links ok"; got != want {
 		t.Errorf("three voters, and nothing resets a host: %s, want %s", got, want)
 	}
 	three.Watchdog = WatchdogConfig{Device: "/dev/watchdog", Timeout: Duration(10 * time.Second)}
@@ -133,10 +136,14 @@ func TestConfigFindings(t *testing.T) {
 	}
 	two := sampleConfig()
 	two.Nodes, two.Links = two.Nodes[:2], two.Links[:1]
-	for mode, says := range map[string]string{"manual": "only after you have said", "ignore": "both run everything"} {
-		two.Cluster.TwoNode = mode
+	for mode, says := range map[string]string{"manual": "only after you have said", "ignore": "both run everything",
+		"ignore with needs_ping": "and both reach gateway, both run everything"} {
+		two.Cluster.NeedsPing = nil
+		if two.Cluster.TwoNode = strings.TrimSuffix(mode, " with needs_ping"); two.Cluster.TwoNode != mode {
+			two.Cluster.NeedsPing = []string{"gateway"}
+		}
 		all := configFindings(two)
-		if got, want := levels(all), "two note, links warn"; got != want || !strings.Contains(all[0].what, says) || !strings.Contains(all[0].hint, "witness") {
+		if got, want := levels(all), "two note, fencing note, links warn"; got != want || !strings.Contains(all[0].what, says) || !strings.Contains(all[0].hint, "witness") {
 			t.Errorf("%s: %s, want %s: %+v", mode, got, want, all)
 		}
 	}
@@ -211,5 +218,31 @@ func TestFindingExit(t *testing.T) {
 		if got := (finding{level: level}).exit(); got != want {
 			t.Errorf("%s: %d, want %d", level, got, want)
 		}
+	}
+}
+
+// What each way of two nodes does not protect from is said, and who cannot be cut off.
+func TestFenceFindings(t *testing.T) {
+	pair, _ := goodConfig(t, "good-two-fence.toml")
+	says := func(all []finding, level, part string) {
+		t.Helper()
+		for _, f := range all {
+			if f.level == level && strings.Contains(f.what, part) {
+				return
+			}
+		}
+		t.Errorf("no %s with %q in %+v", level, part, all)
+	}
+	says(configFindings(pair), levelNote, `two_node = "fence"`)
+	says(configFindings(pair), levelNote, "takes over 3s after")
+	says(configFindings(pair), levelOK, "fencing: alice and bob")
+	three := fenceState(t).Config.Effective
+	says(configFindings(three), levelOK, "fencing: alice, bob and dave")
+	says(configFindings(three), levelOK, "group web: stateful, taken over when its node is confirmed to be fenced")
+	three.Fences = three.Fences[:1]
+	says(configFindings(three), levelWarn, "is stateful, and neither a watchdog nor a fence device ends bob or dave")
+	three.Fences, three.Groups[0].Resources[0].Type = nil, "vip"
+	if all := resetFindings(three); len(all) > 0 {
+		t.Errorf("addresses alone need no fence: %+v", all)
 	}
 }

@@ -120,7 +120,7 @@ func hostProblems(ctx context.Context, cfg *Config, text []byte, node string) ([
 	if err != nil {
 		return nil, &hintError{err.Error(), "hactl config check --host --node NAME", exitBadConfig}
 	}
-	problems := checkHost(cfg, text, node, host)
+	problems := append(checkHost(cfg, text, node, host), checkFenceAgents(cfg, text, askAgents(ctx, cfg, node))...)
 	for _, f := range hostFindings(ctx, cfg, node) {
 		switch f.level {
 		case levelFail:

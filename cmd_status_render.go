@@ -26,6 +26,7 @@ func renderStatus(s *Status, width int, color bool) string {
 		p.line("")
 	}
 	p.nodes(s)
+	p.pings(s)
 	p.wrapped("", "Never two: held by "+s.Enforcer+".")
 	if len(s.Problems) > 0 {
 		p.line("")
@@ -71,6 +72,23 @@ func headline(s *Status) string {
 		text += " What is not well is named below."
 	default:
 		text += " Nothing needs you."
+	}
+	return text
+}
+
+// clusterLine is the cluster for whoever types systemctl status: the groups, and the first of what is not well.
+func clusterLine(s *Status) string {
+	text := "no groups are configured"
+	if len(s.Groups) > 0 {
+		text = strings.Join(groupClauses(s), "; ")
+	}
+	for _, g := range s.Groups {
+		if g.State != "started" && g.Why != "" {
+			return text + "; " + g.Why
+		}
+	}
+	if len(s.Problems) > 0 {
+		text += "; " + s.Problems[0].What
 	}
 	return text
 }
@@ -244,6 +262,18 @@ func (p *sheet) nodes(s *Status) {
 			style = styleWarning
 		}
 		p.cutStyled(style, row)
+	}
+}
+
+// pings has a line for each target outside the cluster: who reaches it.
+func (p *sheet) pings(s *Status) {
+	for i := range s.Pings {
+		x := &s.Pings[i]
+		var marks []string
+		for _, n := range x.Nodes {
+			marks = append(marks, n.Node+" "+map[string]string{"reached": "ok", "lost": "no answer", "unknown": "unknown"}[n.State])
+		}
+		p.cut(fmt.Sprintf("ping %s  %s  %s", x.Name, x.Target, strings.Join(marks, ", ")))
 	}
 }
 

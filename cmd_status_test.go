@@ -108,6 +108,17 @@ func TestHeadline(t *testing.T) {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
 		}
 	}
+	for name, want := range map[string]string{
+		"well":      "web is up on alice, its data is safe on alice and bob",
+		"waiting":   "web is DOWN and waits; waiting for alice: its lease ends in 0.3 s",
+		"blocked":   "web is BLOCKED; a stop failed on alice: www: umount /var/www: target is busy",
+		"node-lost": "web is up on alice, its data has one good copy only, on alice; bob is lost",
+		"empty":     "no groups are configured",
+	} {
+		if got := clusterLine(situations()[name]); got != want {
+			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
+		}
+	}
 	all := situations()["five-groups"]
 	all.Groups[2].State = "started"
 	if got, want := headline(all), "All 5 groups are up. Nothing needs you."; got != want {

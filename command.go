@@ -22,12 +22,13 @@ import (
 // command is one program to run to its end.
 type command struct {
 	Name string   // for messages and the control group: "web.app.start"
-	Argv []string // program and arguments; nothing is read from stdin
+	Argv []string // program and arguments
 	Env  []string // whole environment; nil: childEnv()
 	// Output gets stdout and stderr instead of the tail. A command that leaves a program running in the background
 	// needs a file here: a pipe breaks when the daemon ends, and the program with it.
 	Output *os.File
 	Stdout io.Writer // gets stdout beside the tail, for what is longer
+	Stdin  string    // what it reads; it need not read it
 	// Made is told the control group before the program starts, so that what it leaves running can be found later.
 	Made func(*cgroup)
 }
@@ -152,6 +153,10 @@ func (c command) exec(out *commandOutput, attr *syscall.SysProcAttr, group *cgro
 		cmd.Env = childEnv()
 	}
 	cmd.Dir = "/" // holds no file system that is to be unmounted
+	if c.Stdin != "" {
+		cmd.Stdin = strings.NewReader(c.Stdin)
+		cmd.WaitDelay = pipeGrace // what is left running in the background may never read it
+	}
 	if out.stdout != nil {
 		cmd.Stdout = out.stdout
 	}
@@ -168,7 +173,20 @@ func (c command) exec(out *commandOutput, attr *syscall.SysProcAttr, group *cgro
 		a.UseCgroupFD, a.CgroupFD = true, int(dir.Fd())
 	}
 	cmd.SysProcAttr = &a
-	return cmd, cmd.Start()
+	err := cmd.Start()
+	if err == nil {
+		unspare(cmd.Process.Pid)
+	}
+	return cmd, err
+}
+
+// unspare takes from a child what its birth gave it: the daemon is the last to be killed when memory is short, and what
+// it runs is not. A child that has ended meanwhile needs nothing.
+func unspare(pid int) {
+	own, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err == nil && strings.HasPrefix(string(own), "-") {
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0)
+	}
 }
 
 // childEnv is the daemon's environment without what systemd meant for the daemon alone, and with a PATH.

@@ -12,15 +12,20 @@ type Config struct {
 	Watchdog  WatchdogConfig  `json:"watchdog"`
 	Links     []LinkConfig    `json:"links"`
 	Nodes     []NodeConfig    `json:"nodes"`
+	Pings     []PingConfig    `json:"pings,omitempty"`
+	Fences    []FenceConfig   `json:"fences,omitempty"`
 	Groups    []GroupConfig   `json:"groups,omitempty"`
 }
 
 type ClusterConfig struct {
 	Name       string `json:"name"`
 	KeyFile    string `json:"key_file"`           // default /etc/ha.key
-	TwoNode    string `json:"two_node,omitempty"` // "manual", "ignore"; must be chosen with two voters ("fence": not in this version)
+	TwoNode    string `json:"two_node,omitempty"` // "fence", "manual", "ignore"; must be chosen with two voters
 	WaitForAll bool   `json:"wait_for_all"`       // default true; two voters only
-	LogLevel   string `json:"log_level"`          // debug, info (default), warning, error
+	// NeedsPing are [[ping]] targets that must answer before one of two voters goes on alone.
+	NeedsPing []string `json:"needs_ping,omitempty"`
+	NoQuorum  string   `json:"no_quorum"` // "stop" (default): an owner without a majority stops ("freeze": not in this version)
+	LogLevel  string   `json:"log_level"` // debug, info (default), warning, error
 }
 
 type HeartbeatConfig struct {
@@ -53,6 +58,41 @@ type LinkAddress struct {
 	Address string `json:"address"`
 }
 
+// PingConfig is a target outside the cluster that each full node asks now and then.
+type PingConfig struct {
+	Name     string   `json:"name"`
+	Address  string   `json:"address,omitempty"` // echo by ICMP; this or TCP
+	TCP      string   `json:"tcp,omitempty"`     // "address:port" that takes connections
+	Interval Duration `json:"interval"`          // default: deadtime, at least 500ms
+	Timeout  Duration `json:"timeout"`           // default: the same, at most interval
+	Failures int      `json:"failures"`          // default 3; so many in a row change what is believed, in either direction
+}
+
+// FenceConfig is a device that cuts the power of nodes, or their way to the storage; see docs/design.md section 7.
+type FenceConfig struct {
+	Name    string   `json:"name"`
+	Agent   string   `json:"agent"`             // fence_ipmilan and the like, a path, or "exec"
+	Node    string   `json:"node,omitempty"`    // whom it fences, or
+	Plugs   []Option `json:"plugs,omitempty"`   // each node that it fences, and what the device calls it; by node
+	Options []Option `json:"options,omitempty"` // what the agent is told, by name
+	// Secrets are told as well, each read from a file when it is needed; by name.
+	Secrets      []Option `json:"secret_files,omitempty"`
+	PasswordFile string   `json:"password_file,omitempty"` // the option password, from a file
+	Off          string   `json:"off,omitempty"`           // exec only: run by /bin/sh -c
+	Status       string   `json:"status,omitempty"`        // exec only
+	Level        int      `json:"level"`                   // default 1; levels are tried in order, all devices of one must succeed
+	Timeout      Duration `json:"timeout"`                 // default 30s; of one call
+	Retries      int      `json:"retries"`                 // default 2; after the first failure, before the next level
+	Delay        Duration `json:"delay"`                   // default 0s; two_node = "fence": of the side without head start
+	Monitor      OpConfig `json:"monitor"`
+}
+
+// Option is a name and its value.
+type Option struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
 type GroupConfig struct {
 	Name               string           `json:"name"`
 	Prefer             []string         `json:"prefer,omitempty"`
@@ -62,6 +102,7 @@ type GroupConfig struct {
 	After              []string         `json:"after,omitempty"`
 	With               []string         `json:"with,omitempty"`
 	Apart              []string         `json:"apart,omitempty"`
+	Needs              []string         `json:"needs,omitempty"` // [[ping]] targets that its node should reach
 	Resources          []ResourceConfig `json:"resources"`
 }
 
@@ -137,6 +178,23 @@ func (c *Config) node(name string) *NodeConfig {
 		}
 	}
 	return nil
+}
+
+func (c *Config) ping(name string) *PingConfig {
+	for i := range c.Pings {
+		if c.Pings[i].Name == name {
+			return &c.Pings[i]
+		}
+	}
+	return nil
+}
+
+// target is what the echo goes to, in the operator's words.
+func (p *PingConfig) target() string {
+	if p.TCP != "" {
+		return "tcp " + p.TCP
+	}
+	return p.Address
 }
 
 func (c *Config) group(name string) *GroupConfig {

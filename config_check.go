@@ -25,7 +25,9 @@ func checkMeaning(w *walker, cfg *Config) {
 	c.nodes()
 	c.reach()
 	c.voters()
+	c.fences()
 	c.groups()
+	c.pings()
 	c.resources()
 	c.classes()
 }
@@ -33,7 +35,9 @@ func checkMeaning(w *walker, cfg *Config) {
 // Paths of elements, for places.
 func linkPath(i int) string        { return pathIndex("link", i) }
 func nodePath(i int) string        { return pathIndex("node", i) }
+func fencePath(i int) string       { return pathIndex("fence", i) }
 func groupPath(i int) string       { return pathIndex("group", i) }
+func pingPath(i int) string        { return pathIndex("ping", i) }
 func resourcePath(g, i int) string { return pathIndex(pathKey(groupPath(g), "resource"), i) }
 
 // elementName is the header with the name, or with the number of an element whose name is missing or was refused.
@@ -271,7 +275,8 @@ func (c *checker) twoNode(voters int) {
 	switch given := c.src.has(at); {
 	case voters == 2 && !given && !c.faulty["cluster"]:
 		c.onKey("cluster", "[cluster] two_node is missing, and with two voters there is no majority without the other", oneOf(twoNodeModes),
-			"\"manual\": when one node is lost, the other waits for an operator's word; it does not protect against a long outage. "+
+			"\"fence\": the other cuts it off by a [[fence]] device; it does not protect against a device that dies with its node. "+
+				"\"manual\": when one node is lost, the other waits for an operator's word; it does not protect against a long outage. "+
 				"\"ignore\": the other takes over by itself; it does not protect against both running a group when they cannot hear each other. "+
 				"A third [[node]] with role = \"witness\" protects against both")
 	case voters != 2 && given && !c.faulty[at]:

@@ -40,10 +40,6 @@ func (c *checker) classes() {
 	c.unproven()
 	for i := range c.cfg.Groups {
 		g, at, w := &c.cfg.Groups[i], groupPath(i), &c.cfg.Watchdog
-		if sum := g.stopSum(); sum > unitStopTimeout-c.cfg.stopExtra() {
-			c.warn(at, fmt.Sprintf("%s may take %s to stop, and systemd kills the daemon after TimeoutStopSec = %s", c.groupLabel(i), shortDuration(sum), shortDuration(unitStopTimeout)),
-				"shorter stop timeouts", fmt.Sprintf("or a drop-in for ha.service with TimeoutStopSec above %s", shortDuration(sum+c.cfg.stopExtra())))
-		}
 		if share := c.cfg.resetAfter() / time.Duration(len(g.Resources)); g.class() == classStateful && w.watched() && share < shareMin {
 			c.warn(at, fmt.Sprintf("%s has %s for each of its resources to stop between the end of its lease and the reset by the watchdog", c.groupLabel(i), roundDuration(share)),
 				"a longer [watchdog] timeout", "")
@@ -53,7 +49,7 @@ func (c *checker) classes() {
 
 // unproven warns once of all groups that no wait proves anything about.
 func (c *checker) unproven() {
-	if len(c.cfg.Nodes) < 3 || len(c.cfg.fullNodes()) < 2 || c.cfg.Watchdog.watched() {
+	if len(c.cfg.Nodes) < 3 || len(c.cfg.fullNodes()) < 2 || c.cfg.Watchdog.watched() || len(c.cfg.unfenced()) == 0 {
 		return // it is not by waiting that a group is taken over, or there is what ends it
 	}
 	const few = 3
@@ -75,6 +71,6 @@ func (c *checker) unproven() {
 	}
 	if first >= 0 {
 		c.warn(groupPath(first), "stateful, and nothing resets a node that is silent: "+wordList(names, "and")+": when its node dies such a group waits for `hactl confirm-dead NODE`",
-			"[watchdog] device = \"/dev/watchdog\"", "or state = \"addressed\" on each resource that two nodes may run at once without harm")
+			"[watchdog] device = \"/dev/watchdog\", or a [[fence]] for each node", "or state = \"addressed\" on each resource that two nodes may run at once without harm")
 	}
 }

@@ -37,6 +37,10 @@ func configExplain(c *Config) string {
 	e.heartbeat(c)
 	e.watchdog(c)
 	e.takeover(c)
+	for i := range c.Pings {
+		e.b.WriteString("\n")
+		e.ping(c, &c.Pings[i])
+	}
 	for i := range c.Groups {
 		e.b.WriteString("\n")
 		e.group(c, &c.Groups[i])
@@ -65,7 +69,7 @@ func (e *explainer) heartbeat(c *Config) {
 	e.row("leader's beat", c.leaderBeat(), fmt.Sprintf("%d ticks", beatTicks))
 	e.row("election, at least", c.electionMin(), fmt.Sprintf("%d ticks: 0.4 D", electionTicks))
 	e.row("election, at most", c.electionMax(), fmt.Sprintf("%d ticks: 0.8 D, so that a leader exists when deadtime ends", 2*electionTicks))
-	e.row("services stop after a lost lease", c.closeAfter(), fmt.Sprintf("max(%d L, %s); the address goes at once", closeLeases, shortDuration(closeMin)))
+	e.row("services stop after a lost lease", c.closeAfter(), fmt.Sprintf("max(%d L, %s); the address is silent at once", closeLeases, shortDuration(closeMin)))
 }
 
 func (e *explainer) watchdog(c *Config) {
@@ -93,10 +97,14 @@ func (e *explainer) wait(c *Config, g *GroupConfig) {
 	}
 	e.head("  %s: %s", class, why)
 	wait, ends := c.silentFor(class)
-	switch {
+	if fenced := c.fenced(); class == classStateful && len(fenced) > 0 && len(c.Nodes) > 2 {
+		e.head("  after a silent %s: taken over as soon as it is confirmed to be fenced", wordList(fenced, "or"))
+	}
+	switch without := c.unfenced(); {
 	case len(c.Nodes) < 3:
+	case !ends && len(without) > 0:
+		e.head("  after a silent %s: waits for `hactl confirm-dead NODE`, since nothing resets that host ([watchdog] device, [[fence]])", wordList(without, "or"))
 	case !ends:
-		e.head("  after a silent node: waits for `hactl confirm-dead NODE`, since nothing resets that host ([watchdog] device)")
 	case class == classStateful:
 		e.row("after a silent node", wait, "1.25 (L + 2 W) since its last heartbeat: by then its watchdog has reset it")
 	default:
@@ -111,19 +119,54 @@ func (e *explainer) takeover(c *Config) {
 	case len(c.Nodes) == 1:
 		e.head("  one node: nobody can take over")
 		return
+	case c.Cluster.TwoNode == "fence":
+		e.row("until the active side fences", c.lease(), "D; it goes on meanwhile. Active is who runs more groups, else the first of the file")
+		for _, n := range c.fullNodes() {
+			e.row("until "+n+" is fenced, being active", c.lease()+c.headStartWait(n), "D + 2 D + the longest delay of its devices: its head start")
+		}
+		e.head("  It is taken over when its devices confirm that it is off. Not protected: a device that dies with its node,")
+		e.head("  such as one on the same power supply: the other then waits for `hactl confirm-dead NODE`.")
 	case c.Cluster.TwoNode == "manual":
 		e.head("  two_node = \"manual\": the other node waits for `hactl confirm-dead NODE`; a clean goodbye needs no word.")
 		e.head("  Not protected: a death while nobody is there to confirm it.")
 	case c.Cluster.TwoNode == "ignore":
 		e.row("until the other node takes over", c.lease(), "D, then the time to start (below): silence is taken for death")
-		e.head("  Not protected: two nodes that cannot hear each other both run all groups.")
+		if len(c.Cluster.NeedsPing) == 0 {
+			e.head("  Not protected: two nodes that cannot hear each other both run all groups.")
+			break
+		}
+		e.row("asked while the other is silent", c.alonePace(), "D / 4: "+wordList(c.Cluster.NeedsPing, "and")+" (needs_ping) must answer, else this node does not go on alone")
+		e.row("an answer counts for", c.aloneLimit(), "2 D: without one for so long a node that is alone stops what it runs")
+		e.head("  Not protected: two nodes that cannot hear each other and both reach %s both run all groups.", wordList(c.Cluster.NeedsPing, "and"))
 	default:
 		e.row("until an addressed group is elsewhere", c.takeover(), "D + 0.25 L, then the time to start (below)")
 		e.row("a stopped or leaving owner", 0, "its own word is proof: no wait")
 	}
+	for _, n := range c.fullNodes() {
+		if len(c.fencesOf(n)) > 0 {
+			e.row("fencing of "+n+", at most", fenceLimit(c, n), "all levels and tries; then another node is asked, if there is one")
+		}
+	}
 	if len(c.Groups) > 0 {
 		e.row("stop of the daemon, at most", c.stopLongest(), "the longest group: groups stop side by side")
 	}
+}
+
+func (e *explainer) ping(c *Config, p *PingConfig) {
+	e.head("ping %s (%s)", p.Name, p.target())
+	derived := PingConfig{}
+	derived.pace(c.Heartbeat.Deadtime.D())
+	from := func(value, def Duration, formula string) string {
+		if value == def {
+			return "default: " + formula
+		}
+		return fmt.Sprintf("from the file (default %s: %s)", shortDuration(def.D()), formula)
+	}
+	formula := fmt.Sprintf("max(D, %s)", shortDuration(pingLeast))
+	e.row("interval", p.Interval.D(), from(p.Interval, derived.Interval, formula)+": each full node asks it that often")
+	e.row("timeout", p.Timeout.D(), from(p.Timeout, min(derived.Timeout, p.Interval), formula))
+	e.row("lost or back, at most", p.noticed(), fmt.Sprintf("%s in a row, one echo lost is nothing", count(p.Failures, "failure")))
+	e.row("a group that needs it moves after", p.settle(), "more (interval + timeout + 1/4 of the line above): if no node reaches it, nothing moves")
 }
 
 func (e *explainer) group(c *Config, g *GroupConfig) {

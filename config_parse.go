@@ -220,6 +220,8 @@ func build(file *section) *Config {
 			KeyFile:    cluster.text("key_file"),
 			TwoNode:    cluster.text("two_node"),
 			WaitForAll: cluster.flag("wait_for_all"),
+			NeedsPing:  cluster.list("needs_ping"),
+			NoQuorum:   cluster.text("no_quorum"),
 			LogLevel:   cluster.text("log_level"),
 		},
 		Heartbeat: HeartbeatConfig{
@@ -237,6 +239,14 @@ func build(file *section) *Config {
 		addresses, _ := s.values["address"].([]LinkAddress)
 		c.Nodes = append(c.Nodes, NodeConfig{s.text("name"), s.text("role"), addresses})
 	}
+	for _, s := range file.tables("ping") {
+		p := PingConfig{s.text("name"), s.text("address"), s.text("tcp"), s.duration("interval"), s.duration("timeout"), s.number("failures")}
+		p.pace(c.Heartbeat.Deadtime.D())
+		c.Pings = append(c.Pings, p)
+	}
+	for _, s := range file.tables("fence") {
+		c.Fences = append(c.Fences, buildFence(s))
+	}
 	for _, s := range file.tables("group") {
 		c.Groups = append(c.Groups, buildGroup(s))
 	}
@@ -253,6 +263,7 @@ func buildGroup(s *section) GroupConfig {
 		After:              s.list("after"),
 		With:               s.list("with"),
 		Apart:              s.list("apart"),
+		Needs:              s.list("needs"),
 	}
 	for _, r := range s.tables("resource") {
 		g.Resources = append(g.Resources, buildResource(r))

@@ -202,7 +202,7 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	second := func(n int64) Duration { return Duration(n * 1e9) }
 	want := &Config{
-		Cluster:   ClusterConfig{Name: "web", KeyFile: "/etc/ha.key", WaitForAll: true, LogLevel: "info"},
+		Cluster:   ClusterConfig{Name: "web", KeyFile: "/etc/ha.key", WaitForAll: true, NoQuorum: "stop", LogLevel: "info"},
 		Heartbeat: HeartbeatConfig{Interval: second(1) / 10, Deadtime: second(1), Port: 694},
 		Watchdog:  WatchdogConfig{Device: "none", Timeout: second(10)},
 		Links:     []LinkConfig{{"lan", "eth0", ""}, {"repl", "eth1", ""}},

@@ -170,12 +170,32 @@ func checkEnum(values []string) func(string) *flaw {
 	}
 }
 
-func checkTwoNode(v string) *flaw {
-	if v == "fence" {
-		return newFlaw("needs fencing, which this version lacks", oneOf(twoNodeModes),
-			"choose \"manual\" (waits for an operator) or \"ignore\" (takes silence for death)")
+func checkNoQuorum(v string) *flaw {
+	modes := []string{"stop"} // an owner without a majority stops; see node.lapse
+	if v == "freeze" {
+		return newFlaw("needs storage that freezes by itself (the guard), which this version lacks", oneOf(modes),
+			"without the guard an owner that froze could write again after another node took over")
 	}
-	return checkEnum(twoNodeModes)(v)
+	return checkEnum(modes)(v)
+}
+
+// checkTCP wants a literal address with a port.
+func checkTCP(v string) *flaw {
+	const want = "an address and a port such as \"192.168.10.5:443\" or \"[fd00::5]:443\""
+	a, err := netip.ParseAddrPort(v)
+	if err != nil {
+		f := newFlaw("is no address with a port", want, "")
+		if _, err := netip.ParseAddr(v); err == nil {
+			f.what, f.hint = "has no port", "for an echo by ICMP write address instead of tcp"
+		} else if strings.ContainsAny(v, "ghijklmnopqrstuvwxyz") {
+			f.hint = "names are not looked up, so that the cluster does not depend on a name server"
+		}
+		return f
+	}
+	if a.Port() == 0 {
+		return newFlaw("has port 0", want, "")
+	}
+	return checkHostAddress(a.Addr().String(), want)
 }
 
 func checkAbsolute(v string) *flaw {

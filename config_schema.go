@@ -19,6 +19,7 @@ const (
 	kindTable             // [name] or name = { … }
 	kindTables            // [[name]]
 	kindAddresses         // { link = "address" }
+	kindOptions           // { name = "value" }, values may be numbers and true or false
 	kindAny               // of a resource whose type is not known: nothing can be said of it
 )
 
@@ -28,10 +29,11 @@ type keySpec struct {
 	kind     keyKind
 	required bool
 	def      string
-	min, max int64              // kindInt: the bounds; kindDuration: the bounds in nanoseconds; kindTables: at most max
-	empty    bool               // "" is a value like others
-	check    func(string) *flaw // kindString, each of kindStrings and kindAddresses
-	table    *tableSpec         // kindTable, kindTables
+	min, max int64                          // kindInt: the bounds; kindDuration: the bounds in nanoseconds; kindTables: at most max
+	empty    bool                           // "" is a value like others
+	check    func(string) *flaw             // kindString, each of kindStrings and kindAddresses
+	pair     func(name, value string) *flaw // each of kindOptions; it never shows the value
+	table    *tableSpec                     // kindTable, kindTables
 	pick     func(map[string]any) *tableSpec
 }
 
@@ -63,6 +65,7 @@ const (
 	textMax      = 256 << 10
 	nodesMax     = 16
 	linksMax     = 8
+	fencesMax    = 64
 	groupsMax    = 64
 	resourcesMax = 32
 )
@@ -77,10 +80,12 @@ const (
 	timeoutMin      = 10 * time.Millisecond
 	timeoutMax      = 24 * time.Hour
 	monitorMin      = 100 * time.Millisecond
+	pingsMax        = 16
+	pingFailures    = 2 // at least: a single lost echo is nothing
 )
 
 var (
-	twoNodeModes   = []string{"manual", "ignore"}
+	twoNodeModes   = []string{"fence", "manual", "ignore"}
 	logLevels      = []string{"debug", "info", "warning", "error"}
 	nodeRoles      = []string{"full", "witness"}
 	failbackModes  = []string{"never", "always"}
@@ -92,8 +97,10 @@ var (
 var clusterSpec = tableSpec{"[cluster]", []keySpec{
 	{key: "name", required: true, check: checkName},
 	{key: "key_file", def: defaultKeyFile, check: checkAbsolute},
-	{key: "two_node", check: checkTwoNode},
+	{key: "two_node", check: checkEnum(twoNodeModes)},
 	{key: "wait_for_all", kind: kindBool, def: "true"},
+	{key: "needs_ping", kind: kindStrings, check: checkName},
+	{key: "no_quorum", def: "stop", check: checkNoQuorum},
 	{key: "log_level", def: "info", check: checkEnum(logLevels)},
 }}
 
@@ -120,6 +127,16 @@ var nodeSpec = tableSpec{"[[node]]", []keySpec{
 	{key: "address", kind: kindAddresses, required: true, check: checkNodeAddress},
 }}
 
+// The times of a target have defaults that follow from deadtime: see PingConfig.pace.
+var pingSpec = tableSpec{"[[ping]]", []keySpec{
+	{key: "name", required: true, check: checkName},
+	{key: "address", check: checkNodeAddress},
+	{key: "tcp", check: checkTCP},
+	{key: "interval", kind: kindDuration, min: int64(intervalMin), max: int64(time.Hour)},
+	{key: "timeout", kind: kindDuration, min: int64(timeoutMin), max: int64(time.Hour)},
+	{key: "failures", kind: kindInt, def: "3", min: pingFailures, max: 100},
+}}
+
 var groupSpec = tableSpec{"[[group]]", []keySpec{
 	{key: "name", required: true, check: checkName},
 	{key: "prefer", kind: kindStrings, check: checkName},
@@ -129,6 +146,7 @@ var groupSpec = tableSpec{"[[group]]", []keySpec{
 	{key: "after", kind: kindStrings, check: checkName},
 	{key: "with", kind: kindStrings, check: checkName},
 	{key: "apart", kind: kindStrings, check: checkName},
+	{key: "needs", kind: kindStrings, check: checkName},
 	{key: "resource", kind: kindTables, required: true, max: resourcesMax, table: &anyResourceSpec, pick: pickResource},
 }}
 
@@ -138,13 +156,15 @@ var fileSpec = tableSpec{"the file", []keySpec{
 	{key: "watchdog", kind: kindTable, table: &watchdogSpec},
 	{key: "link", kind: kindTables, required: true, max: linksMax, table: &linkSpec},
 	{key: "node", kind: kindTables, required: true, max: nodesMax, table: &nodeSpec},
+	{key: "ping", kind: kindTables, max: pingsMax, table: &pingSpec},
+	{key: "fence", kind: kindTables, max: fencesMax, table: &fenceSpec},
 	{key: "group", kind: kindTables, max: groupsMax, table: &groupSpec},
 }}
 
 // sections are all tables with their keys, for hints about keys that stand in the wrong one and for the test of the
 // example.
 func sections() []*tableSpec {
-	all := []*tableSpec{&clusterSpec, &heartbeatSpec, &watchdogSpec, &linkSpec, &nodeSpec, &groupSpec}
+	all := []*tableSpec{&clusterSpec, &heartbeatSpec, &watchdogSpec, &linkSpec, &nodeSpec, &pingSpec, &fenceSpec, &groupSpec}
 	for i := range resourceTypes {
 		all = append(all, &resourceTypes[i].spec)
 	}

@@ -56,6 +56,13 @@ func TestExampleExplainsEveryKey(t *testing.T) {
 	for _, m := range tree["node"].([]map[string]any) {
 		keep("[[node]]", m)
 	}
+	for _, m := range tree["ping"].([]map[string]any) {
+		keep("[[ping]]", m)
+	}
+	for _, m := range tree["fence"].([]map[string]any) {
+		keep("[[fence]]", m)
+		keep("[[fence]] monitor", m["monitor"])
+	}
 	for _, g := range tree["group"].([]map[string]any) {
 		keep("[[group]]", g)
 		for _, r := range g["resource"].([]map[string]any) {
@@ -163,6 +170,8 @@ func TestSchemaMatchesTypes(t *testing.T) {
 		{reflect.TypeFor[HeartbeatConfig](), names(&heartbeatSpec)},
 		{reflect.TypeFor[LinkConfig](), names(&linkSpec)},
 		{reflect.TypeFor[NodeConfig](), names(&nodeSpec)},
+		{reflect.TypeFor[PingConfig](), names(&pingSpec)},
+		{reflect.TypeFor[FenceConfig](), names(&fenceSpec)},
 		{reflect.TypeFor[GroupConfig](), names(&groupSpec)},
 		{reflect.TypeFor[ResourceConfig](), resource},
 		{reflect.TypeFor[Expect](), names(&expectSpec)},

@@ -22,6 +22,12 @@ func configShow(c *Config) string {
 	for i := range c.Nodes {
 		writeSection(&b, "\n[[node]]", "", &nodeSpec, func(key string) any { return c.Nodes[i].shown(key) })
 	}
+	for i := range c.Pings {
+		writeSection(&b, "\n[[ping]]", "", &pingSpec, func(key string) any { return c.Pings[i].shown(key) })
+	}
+	for i := range c.Fences {
+		writeSection(&b, "\n[[fence]]", "", &fenceSpec, func(key string) any { return c.Fences[i].shown(key) })
+	}
 	for i := range c.Groups {
 		g := &c.Groups[i]
 		writeSection(&b, "\n[[group]]", "", &groupSpec, func(key string) any { return g.shown(key) })
@@ -75,6 +81,10 @@ func (c *ClusterConfig) shown(key string) any {
 		return notEmpty(c.TwoNode)
 	case "wait_for_all":
 		return c.WaitForAll
+	case "needs_ping":
+		return notNone(c.NeedsPing)
+	case "no_quorum":
+		return c.NoQuorum
 	case "log_level":
 		return c.LogLevel
 	}
@@ -127,6 +137,24 @@ func (n *NodeConfig) shown(key string) any {
 	panic("no key " + key)
 }
 
+func (p *PingConfig) shown(key string) any {
+	switch key {
+	case "name":
+		return p.Name
+	case "address":
+		return notEmpty(p.Address)
+	case "tcp":
+		return notEmpty(p.TCP)
+	case "interval":
+		return p.Interval
+	case "timeout":
+		return p.Timeout
+	case "failures":
+		return p.Failures
+	}
+	panic("no key " + key)
+}
+
 func (g *GroupConfig) shown(key string) any {
 	switch key {
 	case "name":
@@ -145,6 +173,8 @@ func (g *GroupConfig) shown(key string) any {
 		return notNone(g.With)
 	case "apart":
 		return notNone(g.Apart)
+	case "needs":
+		return notNone(g.Needs)
 	case "resource":
 		return nil // sections of their own
 	}
@@ -202,6 +232,12 @@ func tomlValue(v any) string {
 			quoted[i] = tomlString(s)
 		}
 		return "[" + strings.Join(quoted, ", ") + "]"
+	case []Option:
+		pairs := make([]string, len(v))
+		for i, o := range v {
+			pairs[i] = o.Name + " = " + tomlString(o.Value)
+		}
+		return "{ " + strings.Join(pairs, ", ") + " }"
 	case []LinkAddress:
 		pairs := make([]string, len(v))
 		for i, a := range v {

@@ -21,7 +21,7 @@ func anyConfig(t *rapid.T) *Config {
 	c := &Config{
 		Cluster: ClusterConfig{
 			Name: anyName(t, "cluster"), KeyFile: anyPath(t, "key_file"),
-			WaitForAll: rapid.Bool().Draw(t, "wait_for_all"), LogLevel: rapid.SampledFrom(logLevels).Draw(t, "log_level"),
+			WaitForAll: rapid.Bool().Draw(t, "wait_for_all"), NoQuorum: "stop", LogLevel: rapid.SampledFrom(logLevels).Draw(t, "log_level"),
 		},
 		Heartbeat: HeartbeatConfig{Interval: between("interval", intervalMin, intervalMax), Port: rapid.IntRange(1, 65535).Draw(t, "port")},
 	}
@@ -42,6 +42,17 @@ func anyConfig(t *rapid.T) *Config {
 	if nodes == 2 {
 		c.Cluster.TwoNode = rapid.SampledFrom(twoNodeModes).Draw(t, "two_node")
 	}
+	for i := range rapid.IntRange(0, 3).Draw(t, "pings") {
+		p := PingConfig{Name: fmt.Sprintf("ping%d", i), Failures: rapid.IntRange(pingFailures, 100).Draw(t, "failures"),
+			Interval: between("ping interval", c.Heartbeat.Deadtime.D()/pingFailures+1, time.Hour)}
+		p.Timeout = between("ping timeout", timeoutMin, p.Interval.D())
+		if rapid.Bool().Draw(t, "tcp") {
+			p.TCP = fmt.Sprintf("[fd00:f::%d]:443", i+1)
+		} else {
+			p.Address = fmt.Sprintf("198.51.100.%d", i+1)
+		}
+		c.Pings = append(c.Pings, p)
+	}
 	for n := range nodes {
 		node := NodeConfig{Name: fmt.Sprintf("node-%d", n), Role: "full"}
 		if n > 0 {
@@ -55,6 +66,11 @@ func anyConfig(t *rapid.T) *Config {
 			node.Address = append(node.Address, LinkAddress{c.Links[l].Name, address})
 		}
 		c.Nodes = append(c.Nodes, node)
+	}
+	for _, n := range c.fullNodes() {
+		if c.Cluster.TwoNode == "fence" || rapid.Bool().Draw(t, "fenced") {
+			c.Fences = append(c.Fences, anyFence(t, n, between))
+		}
 	}
 	for g := range rapid.IntRange(0, 4).Draw(t, "groups") {
 		c.Groups = append(c.Groups, anyGroup(t, c, g, between))
@@ -83,6 +99,11 @@ func anyGroup(t *rapid.T, c *Config, i int, between func(string, time.Duration, 
 	for _, n := range c.Nodes {
 		if !n.witness() && rapid.Bool().Draw(t, "preferred") {
 			g.Prefer = append(g.Prefer, n.Name)
+		}
+	}
+	for _, p := range c.Pings {
+		if rapid.Bool().Draw(t, "needs") {
+			g.Needs = append(g.Needs, p.Name)
 		}
 	}
 	for _, o := range c.Groups { // only groups before it: no circles

@@ -58,12 +58,7 @@ func (w *walker) warn(path, what, want, hint string) {
 // section checks one table. It always returns a usable one.
 func (w *walker) section(spec *tableSpec, path, label, prefix string, raw map[string]any) *section {
 	s := &section{spec, path, label, prefix, map[string]any{}}
-	keys := make([]string, 0, len(raw))
-	for k := range raw {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	for _, k := range keys {
+	for _, k := range sortedNames(raw) {
 		if spec.find(k) == nil {
 			w.unknown(s, k)
 		}
@@ -125,10 +120,6 @@ func sectionLabel(s *section, k *keySpec) string {
 // unknown tells where a key belongs that nobody here knows.
 func (w *walker) unknown(s *section, key string) {
 	path := pathKey(s.path, key)
-	shown := key
-	if !bareKey(key) {
-		shown = abbreviate(key)
-	}
 	hint, want := didYouMean(key, s.spec.names()), wordList(s.spec.names(), "or")
 	if home := homeOf(key, s); home != "" && nearestIsPoor(key, s.spec) {
 		hint = home
@@ -138,7 +129,7 @@ func (w *walker) unknown(s *section, key string) {
 	if s.spec == &anyResourceSpec {
 		want = ""
 	}
-	w.onKey(path, s.where(shown)+": unknown key", want, hint)
+	w.onKey(path, s.where(shownKey(key))+": unknown key", want, hint)
 }
 
 // nearestIsPoor is false for a slip of one letter, which is likelier than a key in the wrong section.
@@ -202,6 +193,8 @@ func (w *walker) value(s *section, k *keySpec, path string, raw any) (any, bool)
 		return w.tables(s, k, path, raw)
 	case kindAddresses:
 		return w.addresses(s, k, path, raw)
+	case kindOptions:
+		return w.options(s, k, path, raw)
 	}
 	return nil, true // kindAny
 }
@@ -312,25 +305,33 @@ func (w *walker) addresses(s *section, k *keySpec, path string, raw any) (any, b
 		w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describeValue(raw)), "a table such as { lan = \"192.168.10.11\" }", hint)
 		return nil, false
 	}
-	links := make([]string, 0, len(m))
-	for l := range m {
-		links = append(links, l)
-	}
-	sort.Strings(links)
 	var out []LinkAddress
-	for _, l := range links {
+	for _, l := range sortedNames(m) {
 		at := pathKey(path, l)
-		shown := l
-		if !bareKey(l) {
-			shown = abbreviate(l)
-		}
-		if v, ok := w.text(s.where(k.key+"."+shown), k, at, m[l]); ok {
+		if v, ok := w.text(s.where(k.key+"."+shownKey(l)), k, at, m[l]); ok {
 			out = append(out, LinkAddress{l, v.(string)})
 		} else {
 			w.faulty[at] = true
 		}
 	}
 	return out, true
+}
+
+func sortedNames(m map[string]any) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// shownKey is a key as it stands in a message.
+func shownKey(key string) string {
+	if bareKey(key) {
+		return key
+	}
+	return abbreviate(key)
 }
 
 // The readers: the value of the text, else the default of the schema.

@@ -198,7 +198,7 @@ func newConsensus(cfg consensusConfig) (*consensus, error) {
 			CheckQuorum:               true,
 			PreVote:                   true,
 			StepDownOnRemoval:         true,
-			Logger:                    raftLogger{c.log},
+			Logger:                    raftLogger{c.log.With("event", "raft")},
 		})
 		return err
 	})
@@ -246,7 +246,7 @@ func (c *consensus) guard(do func() error) (err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			c.log.Error("raft panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c.log.Error("raft panicked", "event", "raft-panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			c.dead = fmt.Errorf("%w: %v", errRaftPanic, p)
 			err = c.dead
 		}

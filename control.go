@@ -41,6 +41,8 @@ const (
 	commandCleanup     = "cleanup"      // Group, Resource ("": all), Node ("": all)
 	commandConfirmDead = "confirm-dead" // Node, Force
 	commandQuorum      = "quorum"       // Force
+	commandFence       = "fence"        // Node, Force
+	commandFenceTest   = "fence-test"   // Node ("": all that this node may have to fence)
 )
 
 // Command is the body of POST /v1/command.
@@ -52,7 +54,7 @@ type Command struct {
 	For      Duration `json:"for,omitempty"`
 	On       bool     `json:"on,omitempty"`
 	NoWait   bool     `json:"no_wait,omitempty"`
-	// Force says that the operator has confirmed. Without it confirm-dead and quorum change nothing: they tell as
+	// Force says that the operator has confirmed. Without it confirm-dead, fence and quorum change nothing: they tell as
 	// Progress when the node was last heard and what may be lost, or refuse.
 	Force bool `json:"force,omitempty"`
 	// By is user@node, set by the server from the peer's credentials; what a client sends is overwritten.
@@ -375,9 +377,9 @@ func (c Command) check(st *Status) error {
 		group, node = true, true
 	case commandUnmove, commandCleanup:
 		group = true
-	case commandStandby, commandConfirmDead:
+	case commandStandby, commandConfirmDead, commandFence:
 		node = true
-	case commandMaintenance, commandQuorum:
+	case commandMaintenance, commandQuorum, commandFenceTest:
 	default:
 		return &hintError{fmt.Sprintf("the daemon knows no command %q", c.Name), "are hactl and the daemon of one version? hactl version", exitUsage}
 	}
@@ -400,6 +402,8 @@ func (c Command) check(st *Status) error {
 		return runsNoGroups(c.Node, full)
 	case c.Name == commandConfirmDead && c.Node == st.Node:
 		return wrongUse("name the node that is gone", "%s is this node, and it answers", c.Node)
+	case c.Name == commandFence && c.Node == st.Node:
+		return wrongUse("ask another node: hactl fence there", "%s is this node: it cannot fence itself", c.Node)
 	}
 	return nil
 }

@@ -462,7 +462,7 @@ func TestCommandBrokenOff(t *testing.T) {
 	go func() { <-started; stop() }()
 	err := clientAt(path).command(t.Context(), Command{Name: commandUnmove, Group: "web"}, func(string) {})
 	var h *hintError
-	if !errors.As(err, &h) || h.code != exitError || h.hint == "" {
+	if !errors.As(err, &h) || h.code != exitNoDaemon || h.hint == "" {
 		t.Errorf("got %#v", err)
 	}
 }

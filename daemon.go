@@ -41,6 +41,7 @@ const (
 	statusGap    = 20 * time.Millisecond // between two Status documents
 	statusStale  = time.Second           // ages in it are no older
 	detailsEvery = 2 * time.Second       // resources are asked for what they have to show
+	stopSlack    = 5 * time.Second       // the daemon gives up on its own before systemd kills it
 )
 
 // daemon is one run of the program.
@@ -55,6 +56,7 @@ type daemon struct {
 	net      *network
 	host     *host
 	dog      *hostDog
+	fencer   *fenceAgents
 	node     *node
 	files    *configFile
 	wired    *Config  // what the transport talks by: the config in force, and those who are about to leave it
@@ -69,7 +71,11 @@ type daemon struct {
 	changed   chan struct{} // closed and made anew with each published document
 	details   map[string]groupDetails
 	leaseFile string
+	told      string // the line that systemctl status shows
 }
+
+// errNobody ends a daemon that was told to end before it knew which node it is.
+var errNobody = errors.New("ended before this host had one of the cluster's addresses")
 
 // published is what the commands see; made on the loop, never changed after.
 type published struct {
@@ -80,13 +86,26 @@ type published struct {
 	at      instant
 }
 
-// runDaemon runs until ctx ends and the groups are handed over, or a second signal comes.
+// runDaemon runs until ctx ends and the groups are handed over, or left to the daemon that is started next, or until a
+// second signal comes.
 func runDaemon(ctx context.Context, o daemonOptions) error {
+	began := boottime()
+	err := runDaemonOnce(ctx, o)
+	if err != nil && underSystemd() {
+		pause(ctx, failedPause-boottime().sub(began)) // what fails at once would fill the journal
+	}
+	return err
+}
+
+func runDaemonOnce(ctx context.Context, o daemonOptions) error {
 	d := &daemon{o: o, folder: stateFolder(o.StateDir), events: make(chan any, eventQueue), ended: make(chan struct{}), changed: make(chan struct{}),
 		leaseFile: filepath.Join(o.RunDir, "lease")}
 	d.log = newLogger(o.LogFormat, os.Stderr, &d.level)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	if err := lockMemory(); err != nil {
+		d.log.Warn("the daemon may be swapped out", "event", "memory-unlocked", "err", err)
+	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return fmt.Errorf("read the kernel's boot id: %w", err)
@@ -96,6 +115,10 @@ func runDaemon(ctx context.Context, o daemonOptions) error {
 		return fmt.Errorf("make run folder: %w", err)
 	}
 	restored, member, err := d.open(ctx)
+	if errors.Is(err, errNobody) {
+		d.log.Info(err.Error(), "event", "daemon-ended")
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -105,6 +128,7 @@ func runDaemon(ctx context.Context, o daemonOptions) error {
 	}
 	defer d.net.Close()
 	defer d.host.Close()
+	defer d.fencer.Close()
 	defer d.aside.Wait()
 	return d.serve(ctx)
 }
@@ -183,9 +207,12 @@ func (d *daemon) whoAmI(ctx context.Context, cfg *Config, saved string) (string,
 		if told != err.Error() {
 			told = err.Error()
 			d.log.Warn(told, "event", "identity-unknown")
+			// Up and waiting is what there is to be had: `systemctl start` must not hang until an address comes.
+			tellSystemd(sd.SdNotifyReady, statusLine(told))
 		}
+		tellSystemd(sd.SdNotifyWatchdog)
 		if !pause(ctx, time.Second) {
-			return "", errors.New("ended before this host had one of the cluster's addresses")
+			return "", errNobody
 		}
 	}
 }
@@ -202,8 +229,9 @@ func (d *daemon) begin(restored *restored, m member) error {
 		return err
 	}
 	d.wired = cfg
-	d.host = newHost(d.o.RunDir, d.log, d.emit)
+	d.host = newHost(d.o.RunDir, openGates(nil, d.log), d.log, d.emit)
 	d.dog = newHostDog(d.o.RunDir, d.log, func(s dogState) { d.emit(s) })
+	d.fencer = newFenceAgents(d.log, d.emit)
 	marks, caretaker := d.readLease()
 	joined, err := d.folder.Boot()
 	if err != nil {
@@ -213,10 +241,19 @@ func (d *daemon) begin(restored *restored, m member) error {
 		Name: d.name, Session: d.net.Session(), Boot: d.boot, Bootstrap: d.o.Bootstrap, Member: m.ID, Born: boottime(),
 		Wall: func() int64 { return time.Now().UnixNano() }, Random: random, Log: d.log,
 		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Listed: d.listed, Restored: restored,
-		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker,
+		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker, Fencer: d.fencer,
 		Watchdog: d.dog, DogLeft: d.dog.is,
 	}, d.net, d.host, d)
+	if err == nil {
+		d.tellGate()
+	}
 	return err
+}
+
+// tellGate lets the node say what holds the end of a lease here; on a link the gate may fail, and come back.
+func (d *daemon) tellGate() {
+	g := d.host.Gate()
+	d.node.GateIs(g.Kind, g.Slack)
 }
 
 func random() uint64 {
@@ -248,7 +285,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	wg.Go(func() { d.watchKeys(around) })
 	wg.Go(func() { d.askDetails(around) })
 	d.log.Info("hactl runs", "event", "daemon-started", "node", d.name, "version", versionText(), "cluster", d.files.inForce.Cluster.Name)
-	_, _ = sd.SdNotify(false, sd.SdNotifyReady) // without systemd there is nobody to tell
+	tellSystemd(sd.SdNotifyReady) // the daemon works; that there is a cluster to work in may take others
 	d.loop(ctx)
 	d.log.Info("hactl ends", "event", "daemon-ended")
 	return nil
@@ -276,9 +313,14 @@ func (d *daemon) loop(ctx context.Context) {
 	defer close(d.ended)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	watchdog, pets := d.petWatchdog()
-	defer watchdog()
+	var pets <-chan time.Time
+	if every := watchdogEvery(); every != 0 {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		pets = t.C
+	}
 	done, leaving := ctx.Done(), false
+	again := make(chan bool, 1)
 	force := make(chan os.Signal, 1)
 	var limit instant
 	for {
@@ -294,19 +336,28 @@ func (d *daemon) loop(ctx context.Context) {
 		case <-timer.C:
 			d.node.Tick(boottime())
 		case <-pets:
-			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
+			tellSystemd(sd.SdNotifyWatchdog)
 		case <-done:
-			done, leaving = nil, true
+			done = nil
 			signal.Notify(force, syscall.SIGTERM, syscall.SIGINT)
-			limit = boottime().add(d.node.config.stopLongest() + d.node.config.stopExtra())
+			d.aside.Go(func() { again <- d.startsAgain() })
+		case restart := <-again:
+			if restart {
+				d.log.Info("restarting: what runs is left running", "event", "daemon-restarting")
+				return
+			}
+			leaving = true
+			most := d.node.config.stopLongest() + d.node.config.stopExtra()
+			limit = boottime().add(most)
 			d.log.Info("stopping: handing over", "event", "daemon-stopping")
-			_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
+			tellSystemd(sd.SdNotifyStopping, extendStop(most+stopSlack))
 			d.node.Leave(boottime())
 		case <-force:
 			d.log.Warn("second signal: ending at once, what runs is left running", "event", "daemon-forced")
 			return
 		}
 		d.retire()
+		d.tellGate()
 		now = boottime()
 		d.publishIfDue(now)
 		if leaving {
@@ -335,19 +386,22 @@ func (d *daemon) handle(e any) {
 		d.node.Noticed(now, e)
 	case dogState:
 		d.node.WatchdogIs(now, e)
+	case pinged:
+		d.node.Pinged(now, e.ID, e.Failure)
+	case fenceDone:
+		d.node.FenceDone(now, e)
 	case func(*node, instant):
 		e(d.node, now)
 	}
 }
 
-// petWatchdog tells systemd that the loop turns.
-func (d *daemon) petWatchdog() (stop func(), pets <-chan time.Time) {
-	every, err := sd.SdWatchdogEnabled(false)
-	if err != nil || every == 0 {
-		return func() {}, nil
+// startsAgain asks systemd, away from the loop.
+func (d *daemon) startsAgain() bool {
+	restart, err := startsAgain(context.Background(), dialSystemdBus)
+	if err != nil {
+		d.log.Warn("cannot tell a restart from a stop: taken for a stop", "event", "job-unknown", "err", err)
 	}
-	t := time.NewTicker(every / 3)
-	return t.Stop, t.C
+	return restart
 }
 
 // publishAt is when a changed document is due.
@@ -370,7 +424,7 @@ func (d *daemon) publish(now instant) {
 	d.mu.Lock()
 	details := d.details
 	d.mu.Unlock()
-	out := surroundings{version: versionText(), details: details, keys: map[string]string{}}
+	out := surroundings{version: versionText(), details: details, keys: map[string]string{}, gate: d.host.Gate()}
 	for _, l := range d.net.LinkStates() {
 		out.links = append(out.links, LinkStatus{Name: l.Name, Interface: l.Interface, State: l.State})
 	}
@@ -385,6 +439,10 @@ func (d *daemon) publish(now instant) {
 		p.config = s.Config
 	}
 	d.published.Store(p)
+	if text := clusterLine(p.status); text != d.told {
+		d.told = text
+		tellSystemd(statusLine(text))
+	}
 	d.mu.Lock()
 	close(d.changed)
 	d.changed = make(chan struct{})

@@ -57,6 +57,8 @@ func Apply(s *State, index uint64, e *Entry) (events []Event, refused string) {
 		a.unfit()
 	case entryEnforce:
 		a.enforce()
+	case entryReach:
+		a.reach()
 	case entryRetry:
 		a.retry()
 	case entryExpire:
@@ -71,6 +73,14 @@ func Apply(s *State, index uint64, e *Entry) (events []Event, refused string) {
 		a.cleanup()
 	case entryConfirmDead:
 		a.confirmDead()
+	case entryFence:
+		a.askFence()
+	case entryFenced:
+		a.fenced()
+	case entryUnfence:
+		a.unfence()
+	case entryDevice:
+		a.device()
 	default:
 		a.refuse("no entry of kind %q is known at feature level %d", e.Kind, s.Feature)
 	}
@@ -140,6 +150,7 @@ func (a *applying) found() {
 	for i := range a.s.Groups {
 		a.s.Groups[i].Unleased = a.s.Groups[i].Owner != "" && a.s.Groups[i].Owner != a.e.Node
 	}
+	a.s.Fences = slices.DeleteFunc(a.s.Fences, func(f FenceState) bool { return f.Phase != fenceConfirmed }) // whoever was asked is not here
 	a.s.ConfIndex = a.s.Index
 	if inc.Counter == 1 {
 		a.s.Bootstrap = a.e.On
@@ -207,11 +218,18 @@ func (a *applying) config() {
 		g := next.Effective.group(r.Group)
 		return g == nil || g.resource(r.Resource) == nil || next.Effective.node(r.Node) == nil
 	})
+	s.forgetDevices()
 	for i := range s.Groups {
 		if g := &s.Groups[i]; g.Pin != nil && next.Effective.node(g.Pin.Node) == nil {
 			a.event(eventUnpinned, g.Pin.Node, g.Name, "pin of %s lifted: %s is no longer in the config", g.Name, g.Pin.Node)
 			g.Pin = nil
 		}
+	}
+	for i := range s.Nodes { // of another target under the same name nothing is known
+		s.Nodes[i].Reach = slices.DeleteFunc(s.Nodes[i].Reach, func(r Reach) bool {
+			p, before := next.Effective.ping(r.Ping), old.Effective.ping(r.Ping)
+			return p == nil || before == nil || p.target() != before.target()
+		})
 	}
 	a.event(eventConfig, "", "", "config generation %d by %s", s.Config.Generation, a.e.By)
 }
@@ -231,9 +249,16 @@ func (a *applying) join() {
 		a.refuse("session %x does not follow %x", a.e.Session, n.Session)
 		return
 	}
+	if n.Left {
+		n.Flaps = 0 // who says goodbye and comes back does not flap
+	}
+	n.Reach = nil
 	rebooted := n.Boot != a.e.Boot
 	n.Session, n.Boot, n.Feature, n.Joined, n.Left, n.Serial = a.e.Session, a.e.Boot, a.e.Feature, true, false, 0
 	n.Since = a.s.Clock
+	if f := a.s.fence(n.Name); f != nil && (rebooted || f.Phase == fenceConfirmed) {
+		a.dropFence(n.Name) // it spoke of the boot before, or was wrong: either way it proves nothing of what comes now
+	}
 	n.Enforce = Enforcement{}
 	if a.e.Enforce != nil {
 		n.Enforce = *a.e.Enforce
@@ -245,6 +270,9 @@ func (a *applying) join() {
 		}
 		g.Unleased = false
 		if slices.Contains(a.e.Running, g.Name) {
+			if g.Proof == proofFence || g.Proof == proofDead {
+				g.Proof = "" // who vouched for its death was wrong
+			}
 			continue
 		}
 		if g.Phase == phaseBlocked && rebooted {
@@ -277,7 +305,12 @@ func (a *applying) liveness() {
 		a.event(eventBack, n.Name, "", "%s is heard again", n.Name)
 	case !a.e.On && n.Lost == nil:
 		n.Lost = a.mark()
+		n.Flaps, n.Flapped = counted(n.Flaps, n.Flapped, a.s.Clock), a.s.Clock
 		a.event(eventLost, n.Name, "", "%s is lost: %s", n.Name, a.e.Why)
+		if n.Flaps >= flapLimit {
+			a.event(eventFlaps, n.Name, "", "%s comes and goes (%s): once back it takes no group before it has been there for %s, unless no other node may",
+				n.Name, lostTimes(n.Flaps), flapWait(n.Flaps-flapLimit))
+		}
 	default:
 		a.refuse("no change")
 	}
@@ -382,13 +415,16 @@ func (a *applying) place() {
 		a.refuse("%s cannot own a group", n.Name)
 		return
 	}
-	if _, ends := a.s.beyond(g); a.e.Proof == proofLease && g.Proof == "" && !ends {
+	if a.e.Proof == proofLease && g.Proof == "" && !a.s.leaseProves(g) {
 		a.refuse("%s may still run %s: nothing ends it there", g.Owner, g.Name)
 		return
 	}
 	clean := g.Clean
 	if !free {
 		clean = g.Stopped
+		if g.Rule == "G10" && g.Owner != n.Name {
+			a.bounce(g, n.Name)
+		}
 	}
 	c := a.s.Config.Effective.group(g.Name)
 	g.Stateful = c == nil || c.class() == classStateful
@@ -396,6 +432,15 @@ func (a *applying) place() {
 	g.Owner, g.Epoch, g.Clean, g.Stopped, g.Proof, g.Unleased = n.Name, a.s.LastEpoch, clean, false, "", false
 	a.setPhase(g, phasePlaced)
 	a.event(eventPlaced, n.Name, g.Name, "%s goes to %s: %s", g.Name, n.Name, a.e.Why)
+}
+
+// bounce counts a move on the ground of failures.
+func (a *applying) bounce(g *GroupState, to string) {
+	g.Bounces, g.Bounced = counted(g.Bounces, g.Bounced, a.s.Clock), a.s.Clock
+	if g.Bounces >= bounceLimit {
+		a.event(eventBounces, to, g.Name, "%s fails on one node after the other (moved %s): it moves again in %s at the earliest, and is tried where it is until then",
+			g.Name, times(g.Bounces), flapWait(g.Bounces-bounceLimit))
+	}
 }
 
 func (a *applying) revoke() {
@@ -418,8 +463,7 @@ func (a *applying) free() {
 	if g == nil {
 		return
 	}
-	_, ends := a.s.beyond(g)
-	if g.Epoch != a.e.Epoch || g.Phase != phaseRevoked || g.Proof == "" && (a.e.Proof == "" || a.e.Proof == proofLease && !ends) {
+	if g.Epoch != a.e.Epoch || g.Phase != phaseRevoked || g.Proof == "" && (a.e.Proof == "" || a.e.Proof == proofLease && !a.s.leaseProves(g)) {
 		a.refuse("%s is %s at epoch %d", g.Name, g.Phase, g.Epoch)
 		return
 	}
@@ -448,6 +492,10 @@ func (a *applying) fromOwner() *GroupState {
 func (a *applying) started() {
 	g := a.fromOwner()
 	if g == nil {
+		return
+	}
+	if a.s.node(g.Owner).Left {
+		a.refuse("%s has left: what it runs no daemon stops when its lease ends", g.Owner)
 		return
 	}
 	c := a.s.Config.Effective.group(g.Name)
@@ -515,7 +563,7 @@ func (a *applying) failure() {
 	if a.e.Op == opStop || onFail == "block" && a.e.Op == opMonitor {
 		a.setPhase(g, phaseBlocked)
 		g.Why = fmt.Sprintf("%s of %s failed on %s: %s", a.e.Op, a.e.Resource, n.Name, a.e.Reason)
-		a.event(eventBlocked, n.Name, g.Name, "%s is blocked: %s; mend it, then: hactl cleanup %s", g.Name, g.Why, g.Name)
+		a.event(eventBlocked, n.Name, g.Name, "%s is blocked: %s; %smend it, then: hactl cleanup %s", g.Name, g.Why, fenceHint(a.s.Config.Effective, n.Name), g.Name)
 	}
 }
 
@@ -547,6 +595,32 @@ func (a *applying) unfit() {
 		n.Unfit[i].Reason = a.e.Reason
 	default:
 		a.refuse("no change")
+	}
+}
+
+// reach takes what a node says of a target; every join begins anew, since what was so before may have changed.
+func (a *applying) reach() {
+	n := a.theNode()
+	if n == nil {
+		return
+	}
+	told := n.reach(a.e.Ping)
+	if n.Session != a.e.Session || a.s.Config.Effective.ping(a.e.Ping) == nil || told != nil && (told.Reason == "") == (a.e.Reason == "") {
+		a.refuse("no change of %q, or of another session", a.e.Ping)
+		return
+	}
+	switch {
+	case a.e.Reason != "":
+		a.event(eventUnreached, n.Name, "", "%s does not reach %s: %s", n.Name, a.e.Ping, a.e.Reason)
+	case told != nil:
+		a.event(eventReached, n.Name, "", "%s reaches %s again", n.Name, a.e.Ping)
+	}
+	r := Reach{a.e.Ping, a.e.Reason, a.s.Clock}
+	i, found := slices.BinarySearchFunc(n.Reach, a.e.Ping, func(r Reach, ping string) int { return strings.Compare(r.Ping, ping) })
+	if found {
+		n.Reach[i] = r
+	} else {
+		n.Reach = slices.Insert(n.Reach, i, r)
 	}
 }
 
@@ -695,6 +769,7 @@ func (a *applying) cleanup() {
 		return
 	}
 	a.forget(g.Name, a.e.Resource, a.e.Node)
+	g.Bounces = 0
 	if g.Phase == phaseBlocked && (a.e.Node == "" || a.e.Node == g.Owner) {
 		a.bar(g)
 		a.setPhase(g, phaseRevoked)
@@ -714,14 +789,23 @@ func (a *applying) confirmDead() {
 		a.refuse("%s has joined since", n.Name)
 		return
 	}
+	a.dropFence(n.Name)
+	a.dead(n, proofDead)
+	a.event(eventConfirmDead, n.Name, "", "%s confirmed dead by %s", n.Name, a.e.By)
+}
+
+// dead: the node runs nothing any more, by this proof.
+func (a *applying) dead(n *NodeState, proof string) {
 	n.Joined, n.Session = false, 0 // if it lives after all it must join anew
 	for i := range a.s.Groups {
 		g := &a.s.Groups[i]
 		if g.Owner == n.Name && g.Phase != phaseFree {
+			rule, why, kept := g.Rule, g.Why, g.Phase == phaseRevoked
 			a.bar(g)
 			a.setPhase(g, phaseRevoked)
-			g.Proof = proofDead
+			if g.Proof = proof; kept {
+				g.Rule, g.Why = rule, why // the reason for the revoke stays
+			}
 		}
 	}
-	a.event(eventConfirmDead, n.Name, "", "%s confirmed dead by %s", n.Name, a.e.By)
 }

@@ -18,6 +18,7 @@ func (r *ruling) candidates() []Candidate {
 		may, why := r.judge(n.Name)
 		out = append(out, Candidate{n.Name, may, why})
 	}
+	r.holdBack(out)
 	slices.SortStableFunc(out, func(a, b Candidate) int {
 		if a.May != b.May {
 			if a.May {
@@ -229,8 +230,8 @@ func (r *ruling) stopsSoon(up *GroupState) bool {
 		return false
 	}
 	other := ruling{s: r.s, v: r.v, d: &Decision{}, g: up, c: c, planned: r.planned}
-	may, _ := other.judge(up.Pin.Node)
-	return may
+	other.may = other.candidates()
+	return other.mayTake(up.Pin.Node)
 }
 
 // dependentRunning is a group that runs after or with this one and still has an owner, "" if there is none.

@@ -158,7 +158,7 @@ func (r *ruling) order() []string {
 // verdict stamps rule and sentence on the group's verdict and on the entry that the rule has proposed.
 func (r *ruling) verdict(id, text string) {
 	v := Verdict{Group: r.g.Name, Rule: id, Text: text}
-	if w := r.d.Wake; w != 0 && id == "G6" {
+	if w := r.d.Wake; w != 0 && id == "G6" && r.s.leaseProves(r.g) {
 		v.Until = r.view().Over
 	}
 	for i := range r.d.Entries {
@@ -222,6 +222,8 @@ func clusterRules() []clusterRule {
 		{"C6", "a failcount, a pin or a longer lease is over its time", (*ruling).expiries},
 		{"C7", "the leader owns a group and another voter could lead without", (*ruling).handOver},
 		{"C8", "all members can do more", (*ruling).raiseFeature},
+		{"C9", "a node may still run what only a fence can end", (*ruling).fenceLost},
+		{"C10", "a node that was to be fenced is heard again", (*ruling).fenceBack},
 	}
 }
 
@@ -356,7 +358,7 @@ func (r *ruling) handOver() bool {
 	for i := range r.s.Nodes {
 		n := &r.s.Nodes[i]
 		v := r.v.node(n.Name)
-		if n.Name == r.v.Self || !n.Voter || n.Left || r.s.Config.Effective.node(n.Name) == nil || !v.Direct || !v.CaughtUp || v.Leaving || v.Sick != "" {
+		if n.Name == r.v.Self || !n.Voter || n.Left || r.s.Config.Effective.node(n.Name) == nil || !v.Direct || !v.CaughtUp || v.Leaving || v.Sick != "" || !leaving && n.unsteady(r.v.Clock) > 0 {
 			continue
 		}
 		if k := r.leaderRank(n.Name); best == "" || k > rank {
@@ -407,8 +409,8 @@ func groupRules() []groupRule {
 		{"G8", "the owner is leaving or in standby", (*ruling).ownerRetires},
 		{"G9", "pinned to another node that may take it", (*ruling).pinnedElsewhere},
 		{"G10", "the owner has reached the migration threshold and another node may take it", (*ruling).overThreshold},
-		{"G11", "the same, and no other node may take it: try again here", (*ruling).tryAgain},
-		{"G12", "the owner cannot run it and another node can", (*ruling).ownerUnfit},
+		{"G11", "the same, and no other node may take it, or it has failed there too: try again here", (*ruling).tryAgain},
+		{"G12", "the owner cannot run it, or does not reach what it needs, and another node does", (*ruling).ownerUnfit},
 		{"G13", "after, with or apart does not hold any more", (*ruling).relationsBroken},
 		{"G14", "failback, and a better preferred node may take it", (*ruling).failback},
 		{"G15", "the owner is heard but has no lease", (*ruling).ownerWithoutLease},
@@ -502,6 +504,8 @@ func (r *ruling) provenInactive() (string, bool) {
 		text = r.g.Owner + " left and does not run it"
 	case proof == proofDead:
 		text = r.g.Owner + " is confirmed dead"
+	case proof == proofFence:
+		text = r.g.Owner + " is fenced"
 	case r.leaseOver():
 		proof, text = proofLease, r.g.Owner+"'s lease is over"
 		if r.g.class() == classStateful {
@@ -516,45 +520,50 @@ func (r *ruling) provenInactive() (string, bool) {
 	return r.keepWhy(text), true
 }
 
-// leaseEnds tells whether the end of the owner's lease proves anything: not where there are two voters, since no lease
-// exists for one alone and the other goes on as caretaker, and not for data on a host that nothing resets.
-func (r *ruling) leaseEnds() bool {
-	_, ends := r.s.beyond(r.g)
-	return r.view().Known != 0 && !r.g.Unleased && !r.s.Config.Effective.twoVoters() && ends
-}
-
-// leaseOver is proof 3. While the owner is heard it will say itself that it has stopped: a slow stop is no proof.
+// leaseOver is proof 3. Where there are two voters no lease exists for one alone, so its end proves nothing: the other
+// goes on as caretaker.
 func (r *ruling) leaseOver() bool {
-	n := r.v.node(r.g.Owner)
-	if !r.leaseEnds() || n.Heard && n.NoLease == 0 {
+	v := r.view()
+	// While the owner is heard it will say itself that it has stopped: a slow stop is no proof.
+	if n := r.v.node(r.g.Owner); v.Known == 0 || !r.s.leaseProves(r.g) || n.Heard && n.NoLease == 0 {
 		return false
 	}
-	r.wake(r.view().Over)
-	return r.v.Now >= r.view().Over
+	r.wake(v.Over)
+	return r.v.Now >= v.Over
 }
 
 func (r *ruling) waitForProof() (string, bool) {
 	if r.g.Phase != phaseRevoked {
 		return "", false
 	}
-	owner := r.g.Owner
-	n := r.v.node(owner)
+	owner, v := r.g.Owner, r.view()
+	n, fencing := r.v.node(owner), r.fenceText(owner)
+	ends := v.Known != 0 && r.s.leaseProves(r.g) && (!n.Heard || n.NoLease > 0)
 	switch {
-	case n.Heard && (n.NoLease == 0 || !r.leaseEnds()):
+	case fencing != "" && ends:
+		return fmt.Sprintf("%s; %s, else %s", r.g.Why, fencing, r.waitText()), true
+	case fencing != "":
+		return fmt.Sprintf("%s; %s", r.g.Why, fencing), true
+	case n.Heard && !ends:
 		return fmt.Sprintf("%s; waiting for %s to stop it", r.g.Why, owner), true
-	case r.leaseEnds():
-		left, what := roundWait(r.view().Over.sub(r.v.Now)), owner+"'s lease ends"
-		if r.g.class() == classStateful {
-			what = owner + "'s watchdog has reset it"
-		}
-		if len(r.may) > 0 && r.may[0].May {
-			return fmt.Sprintf("%s; %s takes over in %s: %s", r.g.Why, r.may[0].Node, left, what), true
-		}
-		return fmt.Sprintf("%s; waiting until %s, in %s", r.g.Why, what, left), true
-	case r.g.class() == classStateful && !r.g.Unleased && !r.s.Config.Effective.twoVoters():
-		return fmt.Sprintf("%s; %s was not proven inactive, and no watchdog resets it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true
+	case ends:
+		return fmt.Sprintf("%s; %s", r.g.Why, r.waitText()), true
+	case !r.g.Unleased && !r.s.Config.Effective.twoVoters() && len(r.s.Config.Effective.fencesOf(owner)) == 0:
+		return fmt.Sprintf("%s; %s was not proven inactive, and no watchdog or fence ends it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true
 	}
 	return fmt.Sprintf("%s; %s may still run it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true
+}
+
+// waitText says what the end of the owner's lease brings, and when.
+func (r *ruling) waitText() string {
+	left, what := roundWait(r.view().Over.sub(r.v.Now)), r.g.Owner+"'s lease ends"
+	if r.g.class() == classStateful {
+		what = r.g.Owner + "'s watchdog has reset it"
+	}
+	if len(r.may) > 0 && r.may[0].May {
+		return fmt.Sprintf("%s takes over in %s: %s", r.may[0].Node, left, what)
+	}
+	return fmt.Sprintf("waiting until %s, in %s", what, left)
 }
 
 // roundWait counts a long wait down in seconds, so that who follows it reads no more lines than that.
@@ -637,6 +646,10 @@ func (r *ruling) overThreshold() (string, bool) {
 	if !r.owned() || f == nil || !r.elsewhere() {
 		return "", false
 	}
+	if left := r.bouncing(); left > 0 {
+		r.after(left)
+		return "", false // G11 tries it here
+	}
 	r.revokeIt()
 	return fmt.Sprintf("%s failed on %s (%s): %s", f.Resource, r.g.Owner, times(f.Failcount), f.Reason), true
 }
@@ -661,14 +674,18 @@ func (r *ruling) tryAgain() (string, bool) {
 	if !r.owned() || f == nil {
 		return "", false
 	}
-	text := fmt.Sprintf("%s failed on %s (%s: %s) and no other node may take it", f.Resource, r.g.Owner, times(f.Failcount), f.Reason)
+	because := "no other node may take " + r.g.Name
+	if left := r.bouncing(); left > 0 && r.elsewhere() {
+		because = fmt.Sprintf("%s has failed on one node after the other (moved %s) and moves again in %s", r.g.Name, times(r.g.Bounces), left.Round(time.Second))
+	}
+	text := fmt.Sprintf("%s failed on %s (%s: %s) and %s", f.Resource, r.g.Owner, times(f.Failcount), f.Reason, because)
 	// A lasting failure must not spin: the wait doubles with each try.
 	if left := tryDelay(f.Tries) - (r.v.Clock - f.Clock); left > 0 {
 		r.after(left)
 		return fmt.Sprintf("%s; next try in %s", text, left.Round(100*time.Millisecond)), true
 	}
 	r.propose(Entry{Kind: entryRetry, Group: r.g.Name, Epoch: r.g.Epoch, Resource: f.Resource, Until: f.Clock,
-		Rule: "G11", Why: fmt.Sprintf("%s is tried again on %s: no other node may take %s", f.Resource, r.g.Owner, r.g.Name)})
+		Rule: "G11", Why: fmt.Sprintf("%s is tried again on %s: %s", f.Resource, r.g.Owner, because)})
 	return text + "; it is tried again here", true
 }
 
@@ -680,6 +697,9 @@ func (r *ruling) ownerUnfit() (string, bool) {
 	reason := n.unfit(r.g.Name)
 	if v := r.v.node(r.g.Owner); reason == "" && v.Sick != "" {
 		reason = v.Sick
+	}
+	if reason == "" {
+		reason = r.ownerBlind()
 	}
 	if reason == "" {
 		return "", false
@@ -740,7 +760,13 @@ func (r *ruling) failback() (string, bool) {
 		}
 		// A node that comes and goes must not take its groups along each time.
 		n, steady := r.s.node(p), max(30*time.Second, 30*r.s.Config.Effective.Heartbeat.Deadtime.D())
-		if left := steady - (r.v.Clock - n.Since); left > 0 {
+		since := n.Since
+		for _, name := range r.c.Needs {
+			if told := n.reach(name); told != nil {
+				since = max(since, told.Since)
+			}
+		}
+		if left := steady - (r.v.Clock - since); left > 0 {
 			r.after(left)
 		} else {
 			r.revokeIt()

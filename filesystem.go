@@ -326,11 +326,11 @@ func (f *filesystem) evict(ctx context.Context, m *mountEntry, e *evictor) error
 		switch err := f.end(u, m, sig); {
 		case err == nil && !was:
 			e.asked[u.PID] = time.Now()
-			f.log.Info("ends a process that holds the file system", "directory", f.dir, "process", u.String(), "how", u.How, "signal", "TERM")
+			f.log.Info("ends a process that holds the file system", "event", "filesystem-holder", "directory", f.dir, "process", u.String(), "how", u.How, "signal", "TERM")
 		case err == nil:
-			f.log.Warn("kills a process that holds the file system and did not end by itself", "directory", f.dir, "process", u.String(), "how", u.How)
+			f.log.Warn("kills a process that holds the file system and did not end by itself", "event", "filesystem-holder", "directory", f.dir, "process", u.String(), "how", u.How)
 		case !errors.Is(err, unix.ESRCH):
-			f.log.Warn("cannot end a process that holds the file system", "directory", f.dir, "process", u.String(), "error", err)
+			f.log.Warn("cannot end a process that holds the file system", "event", "filesystem-holder", "directory", f.dir, "process", u.String(), "error", err)
 		}
 	}
 	return nil

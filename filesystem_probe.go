@@ -140,13 +140,13 @@ func (f *filesystem) probeWrite() error {
 func (f *filesystem) Watch(ctx context.Context, changed func(reason string)) {
 	table, err := unix.Open(filepath.Join(f.proc, "self/mountinfo"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		f.log.Warn("cannot watch the mount table, the monitor must do", "directory", f.dir, "error", err)
+		f.log.Warn("cannot watch the mount table, the monitor must do", "event", "filesystem-watch", "directory", f.dir, "error", err)
 		return
 	}
 	defer unix.Close(table)
 	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
-		f.log.Warn("cannot watch the mount table, the monitor must do", "directory", f.dir, "error", err)
+		f.log.Warn("cannot watch the mount table, the monitor must do", "event", "filesystem-watch", "directory", f.dir, "error", err)
 		return
 	}
 	woken := make(chan struct{})
@@ -164,7 +164,7 @@ func (f *filesystem) Watch(ctx context.Context, changed func(reason string)) {
 	for ctx.Err() == nil {
 		fds := []unix.PollFd{{Fd: int32(table), Events: unix.POLLPRI}, {Fd: int32(wake), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, -1); err != nil && !errors.Is(err, unix.EINTR) {
-			f.log.Warn("cannot watch the mount table any more, the monitor must do", "directory", f.dir, "error", err)
+			f.log.Warn("cannot watch the mount table any more, the monitor must do", "event", "filesystem-watch", "directory", f.dir, "error", err)
 			return
 		}
 		if now := f.complaint(); now != was {

@@ -20,8 +20,10 @@ type host struct {
 	event  func(any) // takes actionDone and noticed; may block until the loop takes it
 
 	mu      sync.Mutex
-	things  map[string]*thing // by group, name and substance: a changed resource is another thing
-	shut    map[string]bool   // groups whose traffic is shut, also for things made later: a restarted daemon knows none yet
+	things  map[string]*thing  // by group, name and substance: a changed resource is another thing
+	shut    map[string]bool    // groups whose traffic is shut, also for things made later: a restarted daemon knows none yet
+	leases  map[string]instant // until when a group's addresses may answer, as last told
+	gates   *gates
 	running map[uint64]context.CancelFunc
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -36,8 +38,9 @@ type thing struct {
 	watch       context.CancelFunc
 }
 
-func newHost(runDir string, log *slog.Logger, event func(any)) *host {
-	h := &host{runDir: runDir, log: log, event: event, things: map[string]*thing{}, shut: map[string]bool{}, running: map[uint64]context.CancelFunc{}}
+func newHost(runDir string, gates *gates, log *slog.Logger, event func(any)) *host {
+	h := &host{runDir: runDir, log: log, event: event, gates: gates, things: map[string]*thing{}, shut: map[string]bool{},
+		leases: map[string]instant{}, running: map[uint64]context.CancelFunc{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
@@ -50,11 +53,16 @@ func (h *host) thing(group string, c ResourceConfig) (*thing, error) {
 	if t := h.things[key]; t != nil {
 		return t, nil
 	}
-	r, err := newResource(c, resourceEnv{Group: group, RunDir: h.runDir, Log: h.log.With("group", group, "resource", c.Name)})
+	r, err := newResource(c, resourceEnv{Group: group, RunDir: h.runDir, Log: h.log.With("group", group, "resource", c.Name), Gates: h.gates})
 	if err != nil {
 		return nil, err
 	}
 	t := &thing{group: group, name: c.Name, res: r}
+	if l, ok := r.(leaser); ok {
+		if until, told := h.leases[group]; told {
+			l.Lease(until)
+		}
+	}
 	if s, ok := r.(suspender); ok && h.shut[group] {
 		if err := s.Suspend(); err != nil {
 			return nil, fmt.Errorf("shut the address: %w", err)
@@ -199,6 +207,21 @@ func (h *host) gate(group string, shut bool, do func(suspender) error) {
 		}
 	}
 }
+
+// Lease tells the kernel until when a group's addresses may answer. It is called for every grant: no netlink, no wait.
+func (h *host) Lease(group string, until instant) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leases[group] = until
+	for _, t := range h.things {
+		if l, ok := t.res.(leaser); ok && t.group == group {
+			l.Lease(until)
+		}
+	}
+}
+
+// Gate says what enforces the end of a lease on this host.
+func (h *host) Gate() gateReport { return h.gates.report() }
 
 // announcer is a resource that tells the network where it is.
 type announcer interface{ Announce() }

@@ -132,7 +132,13 @@ func (h *httpd) Fit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.fit(ctx)
+	if err := r.fit(ctx); err != nil {
+		return err
+	}
+	if u, ok := r.(*unit); ok {
+		u.prepare(ctx)
+	}
+	return nil
 }
 
 func (h *httpd) Start(ctx context.Context, _ startHint) error {

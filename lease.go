@@ -44,6 +44,16 @@ func (g *grants) ask(now instant, l time.Duration) uint64 {
 	return g.seq
 }
 
+// sentAt is when the heartbeat left; 0: not known any more.
+func (g *grants) sentAt(seq uint64) instant {
+	for _, b := range g.sent {
+		if b.seq == seq {
+			return b.at
+		}
+	}
+	return 0
+}
+
 // ack notes a voter's answer. One that is older than another of that voter, repeats a wrong L or answers nothing that
 // was asked is dropped.
 func (g *grants) ack(voter string, a ack) bool {
@@ -88,6 +98,28 @@ func (g *grants) until(group string, epoch uint64, voters []string, self string,
 	}
 	slices.Sort(ends)
 	return ends[len(ends)-q]
+}
+
+// void forgets all that was granted and asked: only a heartbeat that is sent from now on can bring a grant.
+func (g *grants) void() { g.sent, g.voters = nil, nil }
+
+// clockBase is a moment that a peer's clock and this one have in common: its ack said acked when it took the heartbeat
+// that was sent here at sent, and so after that.
+type clockBase struct{ sent, acked instant }
+
+// stoodStill is for how long, or longer, this host stood still since b, clocks and all, as a hypervisor's pause does; 0: not so
+// that anybody could tell. A datagram that came now says clock. What the peer counts since b happened within what this
+// host counts, so its clock can be ahead by no more than two rates differ (1.1 / 0.9 - 1 = 2/9), however long any message
+// was on its way; a fifth of a lease is that much of the time in which it matters.
+func (b clockBase) stoodStill(now, clock instant, l time.Duration) time.Duration {
+	if b.sent == 0 {
+		return 0
+	}
+	mine, theirs := now.sub(b.sent), clock.sub(b.acked)
+	if ahead := theirs - mine; ahead > max(l/5, mine/9*2+1) {
+		return ahead
+	}
+	return 0
 }
 
 func bars(pairs []groupEpoch, group string, epoch uint64) bool {

@@ -252,3 +252,91 @@ func TestNeverPlacedWhileGranted(t *testing.T) {
 		}
 	})
 }
+
+func TestVoidGrantsNothingUntilANewHeartbeatIsAcked(t *testing.T) {
+	var g grants
+	voters := []string{"alice", "bob", "carol"}
+	old := g.ask(at(0), testL)
+	g.ack("bob", ack{Seq: old, Lease: testL})
+	late := g.ask(at(100), testL)
+	g.void()
+	if got := g.until("web", 1, voters, "alice", true); got != 0 {
+		t.Errorf("granted until %d after it was void", got)
+	}
+	if g.ack("carol", ack{Seq: late, Lease: testL}) {
+		t.Error("an ack of a heartbeat from before counted")
+	}
+	fresh := g.ask(at(200), testL)
+	if !g.ack("carol", ack{Seq: fresh, Lease: testL}) || g.until("web", 1, voters, "alice", true) != at(1200) {
+		t.Error("a new heartbeat's ack does not grant anew")
+	}
+}
+
+func TestStoodStill(t *testing.T) {
+	b := clockBase{sent: at(1000), acked: at(500_000)}
+	for _, c := range []struct {
+		name       string
+		now, clock instant
+		want       time.Duration
+	}{
+		{"both go on", at(1100), at(500_100), 0},
+		{"the peer stood still", at(6000), at(500_100), 0},
+		{"less than a fifth of a lease", at(1100), at(500_299), 0},
+		{"more", at(1100), at(500_350), 250 * time.Millisecond},
+		{"a pause of ten seconds", at(1100), at(510_100), 10 * time.Second},
+		{"rates that are far apart, for long", at(10_000), at(510_999), 0},
+		{"more than rates can be apart", at(10_000), at(511_100), 2100 * time.Millisecond},
+		{"a message that was long on its way", at(9000), at(500_050), 0},
+	} {
+		if got := b.stoodStill(c.now, c.clock, testL); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	if got := (clockBase{}).stoodStill(at(1), at(1_000_000), testL); got != 0 {
+		t.Errorf("without a moment in common: %s", got)
+	}
+}
+
+// TestClockRatesVoidNoLease draws two clocks up to 10 % off and messages that are late, lost or out of order: where nothing
+// stands still, nothing is ever void.
+func TestClockRatesVoidNoLease(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		mine, theirs := anyRate(t, "my rate"), anyRate(t, "the peer's rate")
+		slow := rapid.SampledFrom([]float64{1, 50, 2000}).Draw(t, "a message takes up to")
+		delay := func() float64 { return rapid.Float64Range(0, slow).Draw(t, "a message takes") }
+		b := clockBase{localAt(1, mine), localAt(1, theirs)}
+		for i := range 60 {
+			sent := float64(i) * 100
+			acked := sent + delay()
+			if still := b.stoodStill(localAt(acked+delay(), mine), localAt(acked, theirs), testL); still != 0 {
+				t.Fatalf("void by %s at %.0f ms", still, sent)
+			}
+			if rapid.Bool().Draw(t, "the ack is kept") {
+				b = clockBase{localAt(sent, mine), localAt(acked, theirs)}
+			}
+		}
+	})
+}
+
+// TestPauseIsFound: whatever the rates, a pause of more than a fifth of a lease, and what messages and rates can hide, is
+// found by a message that the peer sends after it.
+func TestPauseIsFound(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		mine, theirs := anyRate(t, "my rate"), anyRate(t, "the peer's rate")
+		sent := rapid.Float64Range(1, 900).Draw(t, "the ack's heartbeat leaves")
+		acked := sent + rapid.Float64Range(0, 20).Draw(t, "there")
+		begin := acked + rapid.Float64Range(0, 300).Draw(t, "then it stands still")
+		took := rapid.Float64Range(600, 60_000).Draw(t, "for")
+		said := begin + took + rapid.Float64Range(0, 100).Draw(t, "the next message leaves")
+		came := said + rapid.Float64Range(0, 20).Draw(t, "and takes")
+		b := clockBase{localAt(sent, mine), localAt(acked, theirs)}
+		if b.stoodStill(localAt(came-took, mine), localAt(said, theirs), testL) == 0 {
+			t.Fatalf("a pause of %.0f ms was not found", took)
+		}
+	})
+}
+
+func anyRate(t *rapid.T, whose string) float64 { return rapid.Float64Range(0.9, 1.1).Draw(t, whose) }
+
+// localAt is what a clock of that rate shows at a true time in ms.
+func localAt(ms, rate float64) instant { return instant(ms * rate * float64(time.Millisecond)) }

@@ -26,6 +26,7 @@ type peer struct {
 	better  instant    // it lives in an incarnation that ours yields to, since then; 0: no
 	differs instant    // its state differs from ours at the same index, since then; 0: no
 	strange instant    // it belongs to another cluster; when that was last logged
+	base    clockBase  // of its newest ack in this session
 	unsure  instant    // last heartbeat of a session that has not echoed ours; 0: none
 }
 

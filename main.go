@@ -10,12 +10,15 @@
 //	state.go status.go      what all nodes agree on; what the operator sees of it
 //	heartbeat.go wire.go seal.go liveness.go     who is alive: datagrams, links, keys
 //	engine*.go lease.go     who runs what: the rule table, and when an owner is surely gone
+//	reach.go ping.go        which targets outside the cluster answer
 //	consensus.go            how the nodes agree: etcd's raft
 //	class.go node_watchdog.go watchdog.go        what must have ended before another takes over, and what ends it
 //	node_sick.go health.go                       is this node well?
+//	fence.go fence_run.go fence_agent.go         who is cut off, how, and by which program
 //	agent.go host.go resource.go                 make what runs here match the state
 //	vip.go httpd.go filesystem.go drbd.go exec.go    one type of resource each
-//	seams.go node.go daemon.go                   the parts joined, and the world around them
+//	gate*.go                what the kernel does when the daemon cannot
+//	seams.go node.go daemon.go notify.go         the parts joined, and the world around them
 //	control*.go client.go   the socket between the daemon and the commands
 //	usage.go cmd_*.go       the commands, in the order of an operator's day
 package main
@@ -88,7 +91,7 @@ func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
 			// steer
 			moveCommand(), unmoveCommand(), standbyCommand(), onlineCommand(), maintenanceCommand(), cleanupCommand(), simulateCommand(),
 			// when nodes are gone
-			confirmDeadCommand(), quorumCommand(),
+			fenceCommand(), confirmDeadCommand(), quorumCommand(),
 			// set up
 			configCommand(), keygenCommand(), daemonCommand(), versionCommand(), helpCommand(),
 		},

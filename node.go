@@ -3,8 +3,9 @@
 // a simulator drive the same code. Every call is one event; advance then does all that follows from it.
 //
 // The parts: node_raft.go (log, founding, incarnations), node_lease.go (heartbeats, grants, orders for the agent),
-// node_watchdog.go (what resets this host), node_sick.go (whether it is well),
-// node_lead.go (the leader's view and every proposal), node_command.go (the operator), node_status.go (what is shown).
+// node_gate.go (the end of a grant, as the kernel holds it), node_watchdog.go (what resets this host), node_sick.go (whether
+// it is well), node_lead.go (the leader's view and every proposal), node_fence*.go (who is cut off), node_command.go (the
+// operator), node_status.go (what is shown).
 
 package main
 
@@ -34,6 +35,7 @@ type nodeOptions struct {
 	Caretaker bool        // and whether it was a caretaker
 	Watchdog  watchdog    // nil: none
 	DogLeft   dogState    // what a process before this one left running
+	Fencer    fencer      // calls the fence devices of the config
 }
 
 // leaseMark is how long a group was granted; kept in /run/ha so that a restarted daemon knows.
@@ -79,6 +81,7 @@ type node struct {
 	alone      uint64   // incarnation that this process has forced
 	forcedAt   instant
 	blindUntil instant // the loop stood still: silence until now proves nothing
+	doubtUntil instant // this node stood still: whether it has a majority is not known before
 	lastRun    instant
 	yielded    string // why the state was set aside; everything that still runs must stop
 	lostFork   string // an incarnation that was given up and is no ancestor of the one that lives
@@ -93,17 +96,22 @@ type node struct {
 	nextBeat    instant
 	lapsed      []lapse
 	closing     []leaseMark // of revoked groups that are being stopped: when their leases end
+	gates       []gateWord
 	caretaker   bool
 	marks       []leaseMark // what was granted in this boot, by this process or the one before
 	quorumNow   bool
 	quorumSince instant // since when quorumNow is what it is
 	quorumTold  bool    // what the log says
 	quorumAt    instant // when a leader was last known here
+	reach       reach
+	reachFor    *Config // whose targets reach has
+	isolated    isolation
+	paused      standstill
 	hearing     instant // since when this node hears a majority of the voters; 0: it does not
 	unfound     string  // why no cluster is founded yet
 
 	// what ends a lease here when this process cannot: see node_watchdog.go
-	gate      string // gate*
+	gateKind  string // gate*
 	gateSlack time.Duration
 	dog       dogCare
 	doom      doom
@@ -121,6 +129,7 @@ type node struct {
 	verdicts  []Verdict
 	ruled     []string // cluster rules that matched when these were made
 	noLease   []noLeaseSince
+	fence     fenceDesk
 	confAt    instant // when a change of members was last proposed
 	confKnown instant // when one was last applied here
 	transfer  instant // when leadership was last handed over
@@ -240,7 +249,9 @@ func (n *node) advance(now instant) {
 	n.tellSick(now)
 	n.beat(now)
 	n.judgeQuorum(now)
+	n.askTargets(now)
 	n.forceIfIgnored(now)
+	n.fencing(now)
 	n.lead(now)
 	n.tendWatchdog(now)
 	n.orderAgent(now)

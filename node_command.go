@@ -72,6 +72,10 @@ func (n *node) prepare(now instant, c Command, say func(Progress)) (*waiter, err
 		return n.beginConfirmDead(now, w)
 	case commandQuorum:
 		return n.beginQuorum(now, w)
+	case commandFence:
+		return n.beginFence(now, w)
+	case commandFenceTest:
+		return n.beginFenceTest(w)
 	}
 	return nil, &hintError{msg: fmt.Sprintf("the daemon knows no command %q", c.Name), code: exitUsage}
 }
@@ -248,6 +252,7 @@ func (n *node) beginConfirmDead(now instant, w *waiter) (*waiter, error) {
 	}
 	if !c.Force {
 		w.say(Progress{Text: n.lastContact(now, c.Node)})
+		n.warnCutOff(now, w)
 		for _, line := range n.atStake(c.Node) {
 			w.say(Progress{Text: line})
 		}
@@ -293,6 +298,13 @@ func (n *node) lastContact(now instant, node string) string {
 	return fmt.Sprintf("%s has not been heard since this daemon started", node)
 }
 
+// warnCutOff says that it may be this node that nobody reaches.
+func (n *node) warnCutOff(now instant, w *waiter) {
+	if target := n.unconfirmed(now); target != "" && n.config.twoVoters() {
+		w.say(Progress{Text: fmt.Sprintf("%s does not answer this node either: it may be this one that is cut off, while the other runs", target)})
+	}
+}
+
 // atStake says what an operator answers for.
 func (n *node) atStake(node string) []string {
 	var owned []string
@@ -331,6 +343,7 @@ func (n *node) beginQuorum(now instant, w *waiter) (*waiter, error) {
 		return nil, &hintError{msg: "every member is heard: a majority should come by itself", hint: "wait, or look into the links: hactl status"}
 	}
 	if !c.Force {
+		n.warnCutOff(now, w)
 		for _, name := range names {
 			w.say(Progress{Text: n.lastContact(now, name)})
 			for _, line := range n.atStake(name) {
@@ -439,6 +452,9 @@ func (n *node) noMajority() error {
 		h.hint = "bring one back; if it is gone for good: hactl confirm-dead " + silent[0]
 		if !n.config.twoVoters() {
 			h.hint = "bring one back; if they are gone for good: hactl quorum force"
+		}
+		if n.isolated.target != "" {
+			h.hint = fmt.Sprintf("%s does not answer this node either: look first at its own cables and addresses", n.isolated.target)
 		}
 	}
 	return h

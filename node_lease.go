@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Received is the event that a message came.
@@ -17,7 +18,8 @@ func (n *node) Received(now instant, r received) {
 		n.heartbeatFrom(now, p, r)
 	case kindAck:
 		if a, err := decodeAck(r.Body); err == nil {
-			n.ackFrom(r.From, a)
+			n.compareClocks(now, p, r.At, a.Clock)
+			n.ackFrom(p, a)
 		}
 	case kindHold:
 		if h, err := decodeHold(r.Body); err == nil {
@@ -34,6 +36,9 @@ func (n *node) heartbeatFrom(now instant, p *peer, r received) {
 	if err != nil {
 		n.log.Debug("heartbeat dropped", "from", r.From, "err", err)
 		return
+	}
+	if r.Confirmed {
+		n.compareClocks(now, p, r.At, h.Clock)
 	}
 	before := p.beat
 	if !r.Confirmed || !p.beatFrom(r.At, h) {
@@ -85,13 +90,57 @@ func (s *State) nameOf(member uint64) string {
 	return ""
 }
 
-func (n *node) ackFrom(from string, a ack) {
+func (n *node) ackFrom(p *peer, a ack) {
 	if n.state == nil || a.Incarnation != n.incarnation() {
 		return
 	}
-	if v := n.state.node(from); v != nil && v.Member == a.Member {
-		n.grants.ack(from, a)
+	if v := n.state.node(p.name); v != nil && v.Member == a.Member && n.grants.ack(p.name, a) {
+		p.base = clockBase{n.grants.sentAt(a.Seq), a.Clock}
 	}
+}
+
+// standstill is the last time that this host stood still, clocks and all.
+type standstill struct {
+	at   instant // when it was found; 0: never
+	took time.Duration
+	peer string // whose clock told
+}
+
+// compareClocks finds out from a datagram that this host stood still: what it was granted may be over by everybody else's
+// clock, and another may have taken over. So the addresses go first, until a heartbeat that is sent from now on is granted.
+func (n *node) compareClocks(now instant, p *peer, at, clock instant) {
+	took := p.base.stoodStill(at, clock, n.config.lease())
+	if took == 0 {
+		return
+	}
+	p.base.acked = p.base.acked.add(took) // what comes next may show that it was longer
+	n.grants.void()
+	for i := range n.marks {
+		n.marks[i].Until = min(n.marks[i].Until, now)
+	}
+	n.nextBeat, n.doubtUntil = now, now.add(n.deadtime())
+	n.version++
+	known := n.paused.at != 0 && now.sub(n.paused.at) < n.deadtime()
+	switch {
+	case !known:
+		n.paused = standstill{now, took, p.name}
+	case n.paused.peer == p.name:
+		n.paused.took += took // the messages of that time are read one after the other
+	}
+	if n.state != nil && n.state.Maintenance == nil {
+		for i := range n.state.Groups {
+			g := &n.state.Groups[i]
+			if m := n.mark(g); m != nil && g.Owner == n.name && !n.caretakes(g, m) {
+				l, _ := n.shut(now, g.Name)
+				l.told = true
+			}
+		}
+	}
+	if known {
+		return
+	}
+	n.log.Warn(fmt.Sprintf("this host stood still for %s or more, by the clock of %s: its leases are void until they are granted anew",
+		took.Round(10*time.Millisecond), p.name), "event", "stood-still", "peer", p.name)
 }
 
 // holdFrom keeps what a voter tells, even before this node knows the revoke: it may soon lead.
@@ -147,6 +196,7 @@ func (n *node) beat(now instant) {
 	if n.lastRun != 0 && now.sub(n.lastRun) > n.deadtime()/4+interval {
 		// The loop stood still. What the others sent meanwhile still waits to be read.
 		n.blindUntil = now.add(2 * interval)
+		n.doubtUntil = now.add(n.deadtime())
 	}
 	n.lastRun = now
 	if now < n.nextBeat {
@@ -180,7 +230,7 @@ func (n *node) describe(now instant) heartbeat {
 	flag(flagLeaving, n.leaving)
 	flag(flagJoined, n.opt.Joined)
 	flag(flagSick, n.sick(now) != "")
-	flag(flagQuorum, n.hasQuorum())
+	flag(flagQuorum, n.hasQuorum() && now >= n.doubtUntil)
 	if n.state != nil && n.cons != nil {
 		st := n.cons.Status()
 		h.Cluster, h.Counter, h.Incarnation = clusterPrefix(n.state.ClusterID), n.state.Incarnation.Counter, n.state.Incarnation.ID
@@ -400,6 +450,7 @@ func (n *node) blankOrder(now instant, c *GroupConfig, marks *[]leaseMark) order
 	o := order{config: c, want: wantStop, alone: true}
 	if n.yielded != "" {
 		n.open(c.Name)
+		n.lease(c.Name, 0)
 		return o
 	}
 	for _, m := range n.marks {
@@ -414,6 +465,9 @@ func (n *node) blankOrder(now instant, c *GroupConfig, marks *[]leaseMark) order
 			n.lapse(now, &GroupState{Name: m.Group, Epoch: m.Epoch}, &o)
 		}
 	}
+	if o.want == wantStop {
+		n.lease(c.Name, 0)
+	}
 	return o
 }
 
@@ -424,12 +478,14 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 	case n.state.Maintenance != nil && !n.beaten():
 		o.want = wantFreeze
 		if mine && g.Phase != phaseRevoked && g.Phase != phaseFree {
-			n.reopen(g.Name) // nobody takes it over now
+			n.lease(g.Name, openForGood) // nobody takes it over now
+			n.reopen(g.Name)
 		}
 		n.keepMark(g, marks)
 		return
 	case mine && g.Phase == phaseBlocked:
 		o.want = wantFreeze
+		n.lease(g.Name, openForGood) // nobody takes it over unasked
 		n.keepMark(g, marks)
 		return
 	case !mine || g.Phase == phaseRevoked || g.Phase == phaseFree || n.left || n.leaving && n.cutOff(now):
@@ -444,6 +500,10 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		}
 		if !n.joined && !mine && !n.beaten() && now.sub(n.ledger.born) < n.config.closeAfter() {
 			o.want = wantLook // this state may be old: first hear what the others say
+			return
+		}
+		if !mine || n.gate(g.Name) == openForGood {
+			n.lease(g.Name, 0) // what was granted before may stand while it stops, and nothing longer
 		}
 		return
 	}
@@ -453,7 +513,12 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 	}
 	if end > now {
 		n.wake(end)
-		*marks = append(*marks, leaseMark{g.Name, g.Epoch, end})
+		mark := leaseMark{g.Name, g.Epoch, end}
+		*marks = append(*marks, mark)
+		if !n.hasQuorum() && n.caretakes(g, &mark) {
+			end = max(end, n.caretakerUntil(now, g.Name)) // the lease goes over into it without a gap
+		}
+		n.lease(g.Name, end)
 		n.reopen(g.Name)
 		o.want = wantRun
 		if !n.joined || !n.backed(o.config) {
@@ -461,9 +526,12 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		}
 		return
 	}
-	if n.caretakes(g, old) {
+	if old != nil && n.config.twoVoters() {
+		*marks = append(*marks, *old) // it may go on with it when the other is gone, or this node not cut off any more
+	}
+	if n.caretakes(g, old) && (n.isolated.target == "" || n.config.Cluster.TwoNode == "manual") {
 		n.caretaker = true
-		*marks = append(*marks, *old)
+		n.lease(g.Name, n.caretakerUntil(now, g.Name))
 		n.reopen(g.Name)
 		o.want, o.alone = wantRun, true
 		if n.joining && !n.joined {
@@ -492,15 +560,29 @@ func (n *node) keepMark(g *GroupState, marks *[]leaseMark) {
 // when a leader is known again and has not granted it anything yet. Nothing can have been decided without it: every
 // commit needs its own disk.
 func (n *node) caretakes(g *GroupState, old *leaseMark) bool {
-	if !n.config.twoVoters() || old == nil {
+	if !n.config.twoVoters() || old == nil || n.otherLife() || n.doubts() {
 		return false
 	}
 	st := n.cons.Status()
 	return st.Voter && !st.Learner && len(st.Members.Voters) == 2
 }
 
-// lapse is the end of a lease: the addresses go at once, the rest when the revoke is learnt or after a while. Data that
-// others could mount goes at once too, since nothing but this daemon ends the lease.
+// doubts: this host has just stood still, and where the other takes over unasked it may have done so.
+func (n *node) doubts() bool {
+	return n.paused.at != 0 && n.lastRun.sub(n.paused.at) < n.deadtime() && n.config.Cluster.TwoNode != "manual"
+}
+
+// otherLife tells whether a peer is heard that lives in another incarnation: until it is clear which of the two lives,
+// this node takes nothing up on its own.
+func (n *node) otherLife() bool {
+	return slices.ContainsFunc(n.peers.all, func(p *peer) bool {
+		return p.beatAt != 0 && n.lastRun.sub(p.beatAt) < n.deadtime() && p.beat.Flags&flagBlank == 0 &&
+			p.beat.Incarnation != 0 && p.beat.Incarnation != n.incarnation()
+	})
+}
+
+// lapse is the end of a lease: the addresses are silent at once, the rest goes when the revoke is learnt or after a
+// while. Data that others could mount goes at once too, since nothing but this daemon ends its lease.
 func (n *node) lapse(now instant, g *GroupState, o *order) {
 	l, fresh := n.shut(now, g.Name)
 	if fresh {
@@ -526,6 +608,7 @@ func (n *node) shut(now instant, group string) (l *lapse, fresh bool) {
 	if i < 0 {
 		n.lapsed = append(n.lapsed, lapse{group: group, since: now})
 		i, fresh = len(n.lapsed)-1, true
+		n.lease(group, 0)
 		n.act.Suspend(group)
 		n.version++
 	}
@@ -600,7 +683,9 @@ func (n *node) dropGroups() {
 		}
 		if !known {
 			g.stop(n.lastRun)
-			n.agent.forget(g.name)
+			if n.agent.forget(g.name) {
+				n.gates = slices.DeleteFunc(n.gates, func(w gateWord) bool { return w.group == g.name })
+			}
 		}
 	}
 }

@@ -266,7 +266,8 @@ func (n *node) logEvent(e Event) {
 		attrs = append(attrs, "group", e.Group)
 	}
 	switch e.ID {
-	case eventLost, eventFailure, eventBlocked, eventForced, eventConfirmDead, eventUnfit:
+	case eventLost, eventFailure, eventBlocked, eventForced, eventConfirmDead, eventUnfit, eventUnreached, eventFlaps, eventBounces,
+		eventFenceAsked, eventFenced, eventFenceFailed, eventDeviceFailed:
 		n.log.Warn(e.Text, attrs...)
 	default:
 		n.log.Info(e.Text, attrs...)
@@ -504,12 +505,8 @@ func cloneState(s *State) *State {
 // forceIfIgnored takes silence for death where two_node = "ignore" says so, or where the other of two voters says
 // itself that it has lost its memory.
 func (n *node) forceIfIgnored(now instant) {
-	if n.state == nil || n.cons == nil || !n.config.twoVoters() || n.config.node(n.name) == nil || n.hasQuorum() || n.storeErr != "" {
-		return
-	}
-	st := n.cons.Status()
 	other := n.otherNode()
-	if !st.Voter || st.Learner || len(st.Members.Voters) != 2 || other == "" {
+	if !n.mayForceOver(other) {
 		return
 	}
 	p := n.peers.get(other)
@@ -533,18 +530,18 @@ func (n *node) forceIfIgnored(now instant) {
 	if !slices.ContainsFunc(n.state.Groups, func(g GroupState) bool { return g.Owner == other && g.Phase != phaseBlocked }) {
 		return
 	}
-	if n.state.Maintenance != nil {
+	if n.state.Maintenance != nil || n.unconfirmed(now) != "" {
 		return
 	}
 	n.tryForce(now, n.name, fmt.Sprintf("two_node = \"ignore\": %s has been silent for %s", other, n.peers.silence(now, other).Round(time.Millisecond)))
 }
 
-func (n *node) tryForce(now instant, by, reason string) {
+func (n *node) tryForce(now instant, by, reason string, more ...Entry) {
 	if now.sub(n.forcedAt) < n.deadtime() && n.forcedAt != 0 {
 		return
 	}
 	n.forcedAt = now
-	if err := n.force(now, by, reason); err != nil {
+	if err := n.force(now, by, reason, more...); err != nil {
 		n.log.Error("cannot go on alone", "event", "force-failed", "err", err)
 	}
 }

@@ -18,6 +18,7 @@ type rig struct {
 	fails   map[string]bool // operations that fail, as "stop vip"
 	hold    bool            // the disk does not answer
 	shut    map[string]bool
+	leases  map[string][]instant // what the kernel was told, by group
 	kept    []ConfigState
 	random  uint64
 	beats   int
@@ -27,10 +28,12 @@ func (r *rig) Heartbeat([]byte)                    { r.beats++ }
 func (r *rig) Send(string, messageKind, []byte)    {}
 func (r *rig) Do(a action)                         { r.pending = append(r.pending, a) }
 func (r *rig) Cancel(uint64)                       {}
+func (r *rig) Lease(group string, until instant)   { r.leases[group] = append(r.leases[group], until) }
 func (r *rig) Suspend(group string)                { r.shut[group] = true }
 func (r *rig) Resume(group string)                 { delete(r.shut, group) }
 func (r *rig) Watch(string, string, bool)          {}
 func (r *rig) Announce(string)                     {}
+func (r *rig) Ping(ping)                           {}
 func (r *rig) Save(w write)                        { r.writes = append(r.writes, w) }
 func (r *rig) Replace(_ string, _ member, w write) { r.writes = append(r.writes, w) }
 func (r *rig) KeepLease([]leaseMark, bool)         {}
@@ -56,7 +59,7 @@ func rigConfig(nodes ...string) *Config {
 // newRig is the first node of the config, which founds the cluster without the others.
 func newRig(t *testing.T, c *Config) *rig {
 	t.Helper()
-	r := &rig{t: t, now: at(1000), runs: map[string]bool{}, fails: map[string]bool{}, shut: map[string]bool{}, random: 100}
+	r := &rig{t: t, now: at(1000), runs: map[string]bool{}, fails: map[string]bool{}, shut: map[string]bool{}, leases: map[string][]instant{}, random: 100}
 	var err error
 	r.n, err = newNode(r.now, nodeOptions{Name: c.Nodes[0].Name, Session: 7, Boot: "boot", Bootstrap: true, Member: 11, Born: r.now,
 		Wall: func() int64 { return int64(r.now) }, Random: func() uint64 { r.random++; return r.random },

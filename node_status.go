@@ -16,12 +16,16 @@ type surroundings struct {
 	links   []LinkStatus
 	keys    map[string]string       // node → ids of keys that it seals with
 	details map[string]groupDetails // by group
+	gate    gateReport
 }
+
+// pauseShown is how long status tells of a pause.
+const pauseShown = 10 * time.Minute
 
 // Status is the document as of now.
 func (n *node) Status(now instant, out surroundings) *Status {
 	s := &Status{Cluster: n.config.Cluster.Name, Node: n.name, Version: out.version, Wall: time.Unix(0, n.opt.Wall()),
-		Enforcer: n.enforcer(), Caretaker: n.caretaker, Quorum: n.hasQuorum(), Links: out.links}
+		Gate: out.gate.Kind, Enforcer: n.enforcer(out.gate), Caretaker: n.caretaker, Quorum: n.hasQuorum(), Links: out.links}
 	n.statusNodes(now, s, out)
 	n.statusLinks(now, s)
 	if n.state == nil {
@@ -38,6 +42,7 @@ func (n *node) Status(now instant, out surroundings) *Status {
 			s.Leader = n.name
 		}
 		n.statusGroups(now, s, out)
+		n.statusPings(now, s)
 		n.statusProblems(now, s)
 	}
 	s.Problems = append(s.Problems, n.problems...)
@@ -66,32 +71,6 @@ func overall(s *Status) string {
 		return "down"
 	}
 	return worst
-}
-
-// enforcer says what holds "never two": in one sentence where all nodes that run groups are alike, else node by node.
-func (n *node) enforcer() string {
-	own := n.enforcement()
-	first, each, alike := own, []string{}, true
-	for i := range n.config.Nodes {
-		c := &n.config.Nodes[i]
-		if n.state == nil || c.witness() {
-			continue
-		}
-		if m := n.state.node(c.Name); m != nil && m.Joined {
-			if len(each) == 0 {
-				first = m.Enforce
-			}
-			alike = alike && m.Enforce == first
-			each = append(each, c.Name+": "+m.Enforce.String())
-		}
-	}
-	switch {
-	case !alike:
-		return strings.Join(each, "; ")
-	case first == Enforcement{}:
-		return "the daemon itself: no gate, watchdog or fence"
-	}
-	return first.String()
 }
 
 func (n *node) statusNodes(now instant, s *Status, out surroundings) {
@@ -127,7 +106,10 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 	}
 	x.Leader = m.Member != 0 && n.cons.Status().Leader == m.Member
 	clock := n.clusterClock(now)
+	f := n.state.fence(x.Name)
 	switch {
+	case f != nil && f.Phase == fenceConfirmed && !m.Joined && !x.Heard:
+		x.State, x.Since = "fenced", (clock - f.Clock).Seconds()
 	case m.Member == 0 && !x.Heard && m.Boot == "":
 	case m.Member == 0 && !x.Heard:
 		x.State = "lost"
@@ -220,8 +202,14 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 		}
 		if !s.Quorum && x.State == "waiting" && n.config.twoVoters() && g.Owner != n.name {
 			x.Why = fmt.Sprintf("%s owns it and is silent; two_node = %q: this node takes over only when %s is confirmed dead", g.Owner, n.config.Cluster.TwoNode, g.Owner)
-			if n.config.Cluster.TwoNode == "ignore" {
+			switch n.config.Cluster.TwoNode {
+			case "fence":
+				x.Why = n.fenceWait(now, g.Owner)
+			case "ignore":
 				x.Why = fmt.Sprintf("%s owns it and is silent; this node has not met it since its boot, so it does not take over by itself", g.Owner)
+				if target := n.unconfirmed(now); target != "" {
+					x.Why = fmt.Sprintf("%s owns it and is silent, and %s (needs_ping) does not answer either: it may be this node that is cut off, so it takes over when that answers", g.Owner, target)
+				}
 			}
 		}
 		x.Data = n.whereData(out.details[g.Name].data)
@@ -357,9 +345,20 @@ func (n *node) statusProblems(now instant, s *Status) {
 	if s.Maintenance != nil {
 		s.problem("maintenance", "warning", "maintenance is on, by "+s.Maintenance.By, "", "nothing is started, stopped or moved; nothing fails over", "hactl maintenance off")
 	}
+	if n.isolated.target != "" {
+		n.problemIsolated(s)
+	}
+	if p := n.paused; p.at != 0 && now.sub(p.at) < pauseShown {
+		s.problem("stood-still", "warning", fmt.Sprintf("this host stood still for %s, %s ago, by the clock of %s", p.took.Round(10*time.Millisecond), age(now.sub(p.at).Seconds()), p.peer),
+			"a paused virtual machine, or a snapshot of one", "Its leases were void at the first message from a peer; until that it may have answered for its addresses although another had taken over", "")
+	}
 	for _, x := range s.Nodes {
 		n.problemNode(s, x)
 	}
+	for i := range s.Pings {
+		n.problemPing(s, &s.Pings[i])
+	}
+	n.problemFences(now, s)
 	for i := range s.Groups {
 		n.problemGroup(s, &s.Groups[i])
 	}
@@ -395,7 +394,14 @@ func (n *node) problemQuorum(s *Status) {
 }
 
 func (n *node) problemNode(s *Status, x NodeStatus) {
+	if m := n.state.node(x.Name); m != nil && x.State == "online" {
+		if left := m.unsteady(n.clusterClock(n.lastRun)); left > 0 {
+			s.problem("node-flaps", "warning", fmt.Sprintf("%s comes and goes: %s", x.Name, lostTimes(m.Flaps)), "",
+				fmt.Sprintf("it takes no group for %s more, unless no other node may", left.Round(time.Second)), "")
+		}
+	}
 	switch {
+	case x.State == "fenced": // problemFences says so
 	case x.State == "lost":
 		s.Problems = append(s.Problems, Problem{ID: "node-lost", Severity: "error", What: x.Name + " is lost", Since: x.Since,
 			Next: "it comes back by itself when it runs and is reached; nothing can fail over to it until then", Command: "systemctl status ha (on " + x.Name + ")"})
@@ -418,22 +424,22 @@ func aheadBehind(d float64) string {
 	return "behind"
 }
 
-// needsWord: no wait proves that the silent owner does not run the group.
+// needsWord: no wait and no device proves that the silent owner does not run the group. Where there is a device, what it
+// says comes first.
 func (n *node) needsWord(g *GroupState) bool {
-	_, ends := n.state.beyond(g)
-	return g.Phase == phaseRevoked && g.Proof == "" && !ends && n.isLost(n.lastRun, g.Owner)
+	return g.Phase == phaseRevoked && g.Proof == "" && !n.state.leaseProves(g) && len(n.config.fencesOf(g.Owner)) == 0 && n.isLost(n.lastRun, g.Owner)
 }
 
 func (n *node) problemGroup(s *Status, g *GroupStatus) {
 	state := n.state.group(g.Name)
 	switch {
 	case g.State == "blocked":
-		s.problem("group-blocked", "error", g.Name+" is blocked: "+g.Why, "it is not started elsewhere, since it may still run there", "mend the cause, then", "hactl cleanup "+g.Name)
+		s.problem("group-blocked", "error", g.Name+" is blocked: "+g.Why, "it is not started elsewhere, since it may still run there", fenceHint(n.config, g.Owner)+"mend the cause, then", "hactl cleanup "+g.Name)
 	case g.State == "stopped":
 		s.problem("group-stopped", "error", g.Name+" runs nowhere: "+g.Why, "", "", "hactl why "+g.Name)
 	case g.State == "waiting" || g.Rule == "G6":
 		command := "hactl why " + g.Name
-		if g.Owner != "" && g.Owner != n.name && (!s.Quorum && n.config.twoVoters() || n.needsWord(state)) {
+		if g.Owner != "" && g.Owner != n.name && (!s.Quorum && n.config.twoVoters() && n.isolated.target == "" || n.needsWord(state)) {
 			command = "hactl confirm-dead " + g.Owner
 		}
 		s.problem("group-waiting", "error", g.Name+" waits: "+g.Why, "", "", command)
@@ -443,6 +449,10 @@ func (n *node) problemGroup(s *Status, g *GroupStatus) {
 	if p := state.Pin; p != nil && p.Node != g.Owner {
 		s.problem("pin-elsewhere", "warning", fmt.Sprintf("%s is pinned to %s but is %s", g.Name, p.Node, where(g.Owner)), "it cannot go there now",
 			"it goes there when it can", "hactl unmove "+g.Name)
+	}
+	if r := (&ruling{v: &View{Clock: n.clusterClock(n.lastRun)}, g: state}); r.bouncing() > 0 {
+		s.problem("group-bounces", "warning", fmt.Sprintf("%s has failed on one node after the other: moved %s", g.Name, times(state.Bounces)), "",
+			fmt.Sprintf("it is tried where it is, and moves again in %s at the earliest", r.bouncing().Round(time.Second)), "hactl cleanup "+g.Name)
 	}
 	for _, r := range g.Resources {
 		for _, f := range r.Failures {

@@ -64,11 +64,14 @@ func (n *node) WatchdogIs(now instant, s dogState) {
 	n.advance(now)
 }
 
-// GateIs is the event that what ends the traffic of addresses on this host has changed.
-func (n *node) GateIs(now instant, kind string, slack time.Duration) {
-	n.gate, n.gateSlack = kind, slack
+// GateIs says what ends the traffic of addresses on this host, as often as it may have changed.
+func (n *node) GateIs(kind string, slack time.Duration) {
+	if n.gateKind == kind && n.gateSlack == slack {
+		return
+	}
+	n.gateKind, n.gateSlack = kind, slack
 	n.version++
-	n.advance(now)
+	n.wakeAt = 0 // the others must know
 }
 
 // watched: the config wants a device, and this process has hands for one.
@@ -76,7 +79,7 @@ func (n *node) watched() bool { return n.config.Watchdog.watched() && n.opt.Watc
 
 // enforcement is what this node says of itself.
 func (n *node) enforcement() Enforcement {
-	e := Enforcement{Gate: n.gate, Slack: n.gateSlack}
+	e := Enforcement{Gate: n.gateKind, Slack: n.gateSlack}
 	if n.watched() {
 		e.Device, e.Soft, e.Fault = n.dog.is.Device, n.dog.is.Soft, n.dog.is.Fault
 		switch {

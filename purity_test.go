@@ -21,9 +21,9 @@ import (
 // constants, but call nothing of it.
 var (
 	pureFiles = []string{
-		"instant.go", "state.go", "engine.go", "engine_rules.go", "engine_place.go", "class.go", "event.go", "lease.go", "liveness.go",
+		"instant.go", "state.go", "engine.go", "engine_rules.go", "engine_place.go", "engine_hold.go", "class.go", "event.go", "lease.go", "liveness.go", "reach.go",
 		"agent.go", "wire.go", "arp.go", "drbd_parse.go", "drbd_parse_text.go", "drbd_status.go", "timers.go", "config.go",
-		"status.go", "cmd_status_render.go", "sheet.go",
+		"status.go", "cmd_status_render.go", "sheet.go", "fence.go", "fence_run.go",
 	}
 	vocabulary = []string{"resource.go", "seams.go", "seal.go"}
 	// pureImports compute, and do nothing else. Of time only the types and constants may be used: see impureTime.

@@ -47,6 +47,12 @@ type suspender interface {
 	Resume() error
 }
 
+// leaser is a resource that the kernel silences by itself when its time is over: an address.
+type leaser interface {
+	// Lease says until when it may be used; it is called with each grant, and must not wait for anything.
+	Lease(until instant)
+}
+
 // statuser is a resource that has something to show beyond running or not: DRBD's roles and disk states.
 type statuser interface {
 	Status(ctx context.Context) (string, error) // one line
@@ -126,6 +132,7 @@ type resourceEnv struct {
 	Group  string
 	RunDir string // /run/ha: pid files, marks; emptied by a reboot
 	Log    *slog.Logger
+	Gates  *gates // nil: there are none
 }
 
 // newResource makes the agent for a configuration that config_check.go has passed.

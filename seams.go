@@ -45,6 +45,9 @@ type actuator interface {
 	Do(a action)
 	// Cancel asks a running action to end early; its actionDone still comes.
 	Cancel(id uint64)
+	// Lease says until when a group's addresses may answer: a moment that moves with each grant, openForGood when nobody
+	// may take the group over unasked, or 0 for at once. What the kernel enforces it needs nobody to end it.
+	Lease(group string, until instant)
 	// Suspend shuts, Resume opens the traffic of a group's addresses at once, without waiting for running actions.
 	Suspend(group string)
 	Resume(group string)
@@ -52,6 +55,22 @@ type actuator interface {
 	Watch(group, resource string, on bool)
 	// Announce tells the network again who has the group's addresses.
 	Announce(group string)
+	// Ping sends an echo; whether it was answered comes as a Pinged event, within the timeout and a little.
+	Ping(p ping)
+}
+
+// ping is one echo to a target outside the cluster.
+type ping struct {
+	ID      uint64
+	Address string // by ICMP
+	TCP     string // or a connection
+	Timeout time.Duration
+}
+
+// pinged is the event that ends it.
+type pinged struct {
+	ID      uint64
+	Failure string // "": it was answered
 }
 
 // Operations.
@@ -105,6 +124,30 @@ type watchdog interface {
 	Look(device string)
 	// Reset resets the host at once, without a word to disks or processes.
 	Reset(why string)
+}
+
+// fencer calls fence devices. Each call ends as a fenceDone event, within its timeout and a little.
+type fencer interface {
+	Fence(s fenceStep)
+	// CancelFence asks a running call to end early; its fenceDone still comes.
+	CancelFence(id uint64)
+}
+
+// fenceStep is one call of one device.
+type fenceStep struct {
+	ID      uint64
+	Device  FenceConfig
+	Node    string // whom it is about; "" for a monitor of the device itself
+	Action  string // off, status, monitor
+	Timeout time.Duration
+}
+
+// fenceDone is the event that ends a call.
+type fenceDone struct {
+	fenceStep
+	Power string // status: on or off
+	Err   string // "": the device did what it was told, or said what it was asked
+	Took  time.Duration
 }
 
 // store keeps what must survive. Save is asynchronous and in order; a saved event follows each batch.

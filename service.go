@@ -67,7 +67,7 @@ func (s *service) current() (*serviceRun, <-chan struct{}) {
 	if !s.loaded {
 		s.loaded = true
 		if run, err := s.load(); err != nil {
-			s.log.Warn("cannot read what an earlier daemon ran", "service", s.name, "error", err)
+			s.log.Warn("cannot read what an earlier daemon ran", "event", "service-unreadable", "service", s.name, "error", err)
 		} else {
 			s.run = run
 		}
@@ -221,7 +221,7 @@ func (s *service) end(ctx context.Context, run *serviceRun) error {
 		select {
 		case <-run.proc.done:
 		case <-polite.Done():
-			s.log.Warn("not stopped in time, killing it", "service", s.name, "pid", run.proc.PID)
+			s.log.Warn("not stopped in time, killing it", "event", "stop-killed", "service", s.name, "pid", run.proc.PID)
 			return run.family.kill()
 		}
 		if len(run.family.members()) > 0 {
@@ -290,7 +290,7 @@ func (s *service) save(fam family) error {
 // clear removes the state file.
 func (s *service) clear() {
 	if err := os.Remove(s.base + ".service"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("cannot remove state file", "service", s.name, "error", err)
+		s.log.Warn("cannot remove state file", "event", "service-note-failed", "service", s.name, "error", err)
 	}
 }
 

@@ -62,6 +62,7 @@ func simulate(state []byte, steps []string) (string, error) {
 	if sim.State == nil || sim.View == nil || sim.State.Config.Effective == nil {
 		return "", fmt.Errorf("read the live state: there is no running cluster yet")
 	}
+	sim.stuck = !sim.quorate()
 	sim.line("now: " + sim.where())
 	for _, step := range steps {
 		sim.line("")
@@ -257,8 +258,8 @@ func (sim *simulation) settle() {
 	}
 }
 
-// majority tells whether anybody is left who may decide.
-func (sim *simulation) majority() bool {
+// quorate tells whether a majority of the voters is there.
+func (sim *simulation) quorate() bool {
 	voters, heard := 0, 0
 	for _, n := range sim.State.Nodes {
 		if n.Voter {
@@ -268,11 +269,27 @@ func (sim *simulation) majority() bool {
 			}
 		}
 	}
-	if sim.View.Self != "" && heard >= quorum(voters) {
+	return sim.View.Self != "" && heard >= quorum(voters)
+}
+
+// majority tells whether anybody is left who may decide.
+func (sim *simulation) majority() bool {
+	if sim.quorate() {
 		return true
 	}
 	c := sim.State.Config.Effective.Cluster
 	switch {
+	case sim.View.Self != "" && c.TwoNode == "fence":
+		sim.line("  no majority: two_node = \"fence\": the other is cut off, and this one goes on alone when that is confirmed")
+		for _, n := range sim.State.Nodes {
+			if n.Name != sim.View.Self && n.Boot != "" {
+				sim.apply(Entry{Kind: entryFenced, Node: n.Name, Boot: n.Boot, Helper: sim.View.Self, On: true, Reason: "as if its devices did what they are told"})
+			}
+		}
+		for i := range sim.State.Nodes {
+			sim.State.Nodes[i].Voter = sim.State.Nodes[i].Name == sim.View.Self
+		}
+		return true
 	case sim.View.Self != "" && c.TwoNode == "ignore":
 		sim.line("  no majority: two_node = \"ignore\" takes silence for death, the other goes on alone")
 		for _, n := range sim.State.Nodes {
@@ -293,8 +310,8 @@ func (sim *simulation) majority() bool {
 // known makes the end of a lease as it would be: the last ack is as old as the silence.
 func (sim *simulation) known(group string) {
 	g := sim.State.group(group)
-	l := sim.State.Config.Effective.lease()
-	over := sim.View.Now.add(max(0, holdFor(l)-sim.View.node(g.Owner).Age))
+	beyond, _ := sim.State.beyond(g)
+	over := sim.View.Now.add(max(0, holdFor(sim.State.Config.Effective.lease()+beyond)-sim.View.node(g.Owner).Age))
 	for i := range sim.View.Groups {
 		if sim.View.Groups[i].Name == group {
 			sim.View.Groups[i].Known, sim.View.Groups[i].Over = sim.View.Now, over
@@ -307,6 +324,12 @@ func (sim *simulation) known(group string) {
 // obey lets the owners do what they are told: everything works but what a step has broken.
 func (sim *simulation) obey() bool {
 	did := false
+	for _, f := range slices.Clone(sim.State.Fences) {
+		if f.Phase == fenceAsked {
+			sim.apply(Entry{Kind: entryFenced, Node: f.Node, Boot: f.Boot, Epoch: f.ID, Helper: f.Helper, On: true, Reason: "as if its devices did what they are told"})
+			did = true
+		}
+	}
 	for i := range sim.State.Groups {
 		g := &sim.State.Groups[i]
 		n := sim.State.node(g.Owner)

@@ -18,11 +18,13 @@ type State struct {
 	Bootstrap   bool            `json:"bootstrap,omitempty"` // founded by command, without waiting for the others
 	Requests    []uint64        `json:"requests,omitempty"`  // the newest ids of operators' entries
 	Maintenance *Mark           `json:"maintenance,omitempty"`
-	ConfIndex   uint64          `json:"conf_index"` // raft index of the last change of members
-	Nodes       []NodeState     `json:"nodes"`      // by name
-	Groups      []GroupState    `json:"groups"`     // by name
-	Resources   []ResourceState `json:"resources"`  // by group, resource, node; only where there is something to remember
-	History     []Event         `json:"history"`    // oldest first, at most historyMax
+	ConfIndex   uint64          `json:"conf_index"`        // raft index of the last change of members
+	Nodes       []NodeState     `json:"nodes"`             // by name
+	Groups      []GroupState    `json:"groups"`            // by name
+	Resources   []ResourceState `json:"resources"`         // by group, resource, node; only where there is something to remember
+	Fences      []FenceState    `json:"fences,omitempty"`  // by node
+	Devices     []DeviceFault   `json:"devices,omitempty"` // by device and node
+	History     []Event         `json:"history"`           // oldest first, at most historyMax
 }
 
 const (
@@ -76,15 +78,25 @@ type NodeState struct {
 	Lost    *Mark         `json:"lost,omitempty"`
 	Standby *Mark         `json:"standby,omitempty"`
 	Unfit   []Unfit       `json:"unfit,omitempty"` // by group
-	Since   time.Duration `json:"since"`           // cluster time since which it is a member that is heard
-	Serial  uint64        `json:"serial"`          // last failure report of this session that was counted
-	Enforce Enforcement   `json:"enforce"`         // what ends a lease there, as this session has said last
+	Reach   []Reach       `json:"reach,omitempty"` // by ping; what it has said in this session
+	Flaps   int           `json:"flaps,omitempty"` // how often it was lost, each time not long after the time before
+	Flapped time.Duration `json:"flapped,omitempty"`
+	Since   time.Duration `json:"since"`   // cluster time since which it is a member that is heard
+	Serial  uint64        `json:"serial"`  // last failure report of this session that was counted
+	Enforce Enforcement   `json:"enforce"` // what ends a lease there, as this session has said last
 }
 
 // Unfit says why a node cannot run a group, though it is well otherwise.
 type Unfit struct {
 	Group  string `json:"group"`
 	Reason string `json:"reason"`
+}
+
+// Reach is what a node says of a target outside the cluster.
+type Reach struct {
+	Ping   string        `json:"ping"`
+	Reason string        `json:"reason,omitempty"` // why it does not reach it; "": it does
+	Since  time.Duration `json:"since"`            // cluster time
 }
 
 // Phases of a group; docs/design.md section 2.
@@ -109,6 +121,8 @@ type GroupState struct {
 	Clean   bool          `json:"clean,omitempty"`   // the owner before this one had reported it stopped
 	Proof   string        `json:"proof,omitempty"`   // phase revoked: proven inactive by this; see proof* below
 	Pin     *Pin          `json:"pin,omitempty"`
+	Bounces int           `json:"bounces,omitempty"` // how often it moved since it had failed, each time not long after the time before
+	Bounced time.Duration `json:"bounced,omitempty"`
 	Removed bool          `json:"removed,omitempty"` // no longer in the config: stop it, then forget it
 	Revoked []Revocation  `json:"revoked,omitempty"` // by node
 	// Unleased: the end of a lease proves nothing for this epoch, since it was left running by a goodbye in maintenance
@@ -171,6 +185,7 @@ const (
 	entryStopped     = "stopped"
 	entryFailure     = "failure"
 	entryUnfit       = "unfit"
+	entryReach       = "reach"
 	entryEnforce     = "enforce"
 	entryRetry       = "retry"
 	entryExpire      = "expire"
@@ -183,6 +198,10 @@ const (
 	entryLeave       = "leave"
 	entryMember      = "member" // rides on a raft conf change
 	entryFeature     = "feature"
+	entryFence       = "fence"
+	entryFenced      = "fenced"
+	entryUnfence     = "unfence"
+	entryDevice      = "device"
 )
 
 // What proves that the owner of a revoked epoch runs it no more.
@@ -191,6 +210,7 @@ const (
 	proofBoot    = "boot"         // it has booted since and does not run it
 	proofLeave   = "leave"        // it said goodbye
 	proofDead    = "confirm-dead" // an operator vouches for it
+	proofFence   = "fence"        // it was fenced, and its devices confirm that it is off
 	proofLease   = "lease"        // its lease is over
 	proofIgnore  = "ignore"       // two_node = "ignore": silence is taken for death
 )
@@ -207,13 +227,15 @@ type Entry struct {
 	Node     string   `json:"node,omitempty"`
 	Group    string   `json:"group,omitempty"`
 	Resource string   `json:"resource,omitempty"`
+	Ping     string   `json:"ping,omitempty"`
 	Epoch    uint64   `json:"epoch,omitempty"`
 	Proof    string   `json:"proof,omitempty"`
 	Session  uint64   `json:"session,omitempty"`
 	Boot     string   `json:"boot,omitempty"`
 	Member   uint64   `json:"member,omitempty"`
 	Voter    bool     `json:"voter,omitempty"`
-	On       bool     `json:"on,omitempty"`      // node: alive; standby, maintenance: on; failure: overcome since; leave: false
+	Helper   string   `json:"helper,omitempty"`  // fence: who shall carry it out; fenced: who has
+	On       bool     `json:"on,omitempty"`      // node: alive; standby, maintenance: on; failure: overcome since; leave: false; fence: an operator's; fenced: confirmed
 	Running  []string `json:"running,omitempty"` // join, leave: groups that are not read back as stopped
 	Feature  int      `json:"feature,omitempty"`
 
@@ -225,7 +247,7 @@ type Entry struct {
 
 	Enforce     *Enforcement `json:"enforce,omitempty"` // join, enforce
 	Config      *ConfigState `json:"config,omitempty"`
-	Base        uint64       `json:"base,omitempty"` // config: generation, join: session that the proposer saw; a stale one is refused. started: generation that all of the group follows
+	Base        uint64       `json:"base,omitempty"` // config: generation, join: session, fence: request that the proposer saw; a stale one is refused. started: generation that all of the group follows
 	Incarnation *Incarnation `json:"incarnation,omitempty"`
 	Request     uint64       `json:"request,omitempty"` // an operator's: applied once, however often proposed
 }
@@ -237,6 +259,21 @@ func (s *State) node(name string) *NodeState {
 		}
 	}
 	return nil
+}
+
+// reach is what the node has said of a target, nil if nothing yet.
+func (n *NodeState) reach(ping string) *Reach {
+	for i := range n.Reach {
+		if n.Reach[i].Ping == ping {
+			return &n.Reach[i]
+		}
+	}
+	return nil
+}
+
+func (n *NodeState) reaches(ping string) bool {
+	r := n.reach(ping)
+	return r != nil && r.Reason == ""
 }
 
 func (s *State) group(name string) *GroupState {

@@ -19,9 +19,11 @@ type Status struct {
 	Voters      int           `json:"voters"`
 	Caretaker   bool          `json:"caretaker"`
 	Maintenance *Mark         `json:"maintenance,omitempty"`
-	Enforcer    string        `json:"enforcer"` // what backs "never two": "the daemon itself (no gate, watchdog or fence)"
+	Enforcer    string        `json:"enforcer"`       // what backs "never two" on this node, in words
+	Gate        string        `json:"gate,omitempty"` // what ends its addresses' leases: bpf, valid_lft, none
 	Nodes       []NodeStatus  `json:"nodes"`
 	Links       []LinkStatus  `json:"links"`
+	Pings       []PingStatus  `json:"pings,omitempty"`
 	Groups      []GroupStatus `json:"groups"`
 	Problems    []Problem     `json:"problems"`
 }
@@ -40,7 +42,7 @@ type Problem struct {
 type NodeStatus struct {
 	Name   string   `json:"name"`
 	Role   string   `json:"role"`  // full, witness
-	State  string   `json:"state"` // online, lost, left, standby, joining, never seen
+	State  string   `json:"state"` // online, lost, fenced, left, standby, joining, never seen
 	Since  float64  `json:"since_seconds,omitempty"`
 	Leader bool     `json:"leader"`
 	Voter  bool     `json:"voter"`
@@ -57,6 +59,20 @@ type LinkStatus struct {
 	Interface string   `json:"interface"`
 	State     string   `json:"state"`            // up, no carrier, missing
 	Silent    []string `json:"silent,omitempty"` // nodes heard on another link but not on this one
+}
+
+// PingStatus is a target outside the cluster, and what each full node says of it.
+type PingStatus struct {
+	Name   string      `json:"name"`
+	Target string      `json:"target"`
+	Nodes  []PingReach `json:"nodes"`
+}
+
+type PingReach struct {
+	Node   string  `json:"node"`
+	State  string  `json:"state"` // reached, lost, unknown
+	Reason string  `json:"reason,omitempty"`
+	Since  float64 `json:"since_seconds,omitempty"`
 }
 
 type GroupStatus struct {

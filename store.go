@@ -222,7 +222,7 @@ func (s *diskStore) flushHeld() {
 		return
 	}
 	if err := s.commit(batchFrame(s.held)); err != nil {
-		s.log.Warn("write raft state", "err", hint(err))
+		s.log.Warn("write raft state", "event", "store-failed", "err", hint(err))
 		return
 	}
 	s.held = nil
@@ -403,13 +403,13 @@ func (s *diskStore) removeBefore(number uint64) {
 	dir := filepath.Join(s.dir, raftName)
 	names, err := os.ReadDir(dir)
 	if err != nil {
-		s.log.Warn("list old segments", "err", err)
+		s.log.Warn("list old segments", "event", "store-old", "err", err)
 		return
 	}
 	for _, entry := range names {
 		if n, ok := segmentNumber(entry.Name()); ok && n < number && s.check("remove", entry.Name()) == nil {
 			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
-				s.log.Warn("remove old segment", "err", err)
+				s.log.Warn("remove old segment", "event", "store-old", "err", err)
 			}
 		}
 	}
@@ -446,7 +446,7 @@ func (s *diskStore) exchange(j job) error {
 		if err != nil {
 			return err
 		}
-		s.log.Info("replaced the raft state", "aside", aside)
+		s.log.Info("replaced the raft state", "event", "store-replaced", "aside", aside)
 	}
 	return nil
 }

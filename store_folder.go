@@ -107,13 +107,13 @@ func (s *diskStore) openFolder(node string) (openedFolder, error) {
 			return out, fmt.Errorf("keep corrupt %s aside (%w): %w", raftDir, err, asideErr)
 		}
 		why := err.Error()
-		s.log.Error("raft state is corrupt: kept aside, this node comes back as a new member", "aside", aside, "why", why)
+		s.log.Error("raft state is corrupt: kept aside, this node comes back as a new member", "event", "store-corrupt", "aside", aside, "why", why)
 		out, err = s.openBlank(newMember(node))
 		out.Aside, out.Why = aside, why
 		return out, err
 	}
 	if l.torn > 0 {
-		s.log.Warn("cut off an unfinished write at the end of the raft log", "bytes", l.torn, "segment", l.number)
+		s.log.Warn("cut off an unfinished write at the end of the raft log", "event", "store-torn", "bytes", l.torn, "segment", l.number)
 	}
 	s.member, s.number, s.length, s.newest, s.broken = m, l.number, l.valid, max(l.newest, l.number), l.torn > 0
 	out.Member, out.Torn = m, l.torn

@@ -182,6 +182,7 @@ type clusterSetup struct {
 	interval string
 	watchdog []string // lines of [watchdog]
 	groups   string
+	fenced   bool
 }
 
 // defaultGroup is the classic without its data: an address and a web server.
@@ -210,6 +211,11 @@ func (c *clusterSetup) text() []byte {
 			fmt.Fprintf(&b, "role = %q\n", role)
 		}
 	}
+	for _, n := range c.nodes {
+		if c.fenced && !strings.HasSuffix(n, "=witness") {
+			fmt.Fprintf(&b, "[[fence]]\nname = \"ipmi-%s\"\nagent = \"fence_ipmilan\"\nnode = %q\ntimeout = \"5s\"\n", n, n)
+		}
+	}
 	b.WriteString(c.groups)
 	return []byte(b.String())
 }
@@ -232,6 +238,8 @@ func (c *clusterSetup) set(key, value string) {
 		c.watchdog = append(c.watchdog, fmt.Sprintf("device = %q\n", device))
 	case "two_node":
 		c.cluster = append(c.cluster, fmt.Sprintf("two_node = %q\n", value))
+	case "needs_ping":
+		c.cluster = append(c.cluster, fmt.Sprintf("needs_ping = [%q]\n", value))
 	default:
 		c.cluster = append(c.cluster, fmt.Sprintf("%s = %s\n", key, value))
 	}
@@ -248,6 +256,8 @@ func (s *story) cluster(d *datadriven.TestData) {
 		switch {
 		case a.Key == "down": // nothing runs
 			down = true
+		case a.Key == "fenced": // each full node has a device ipmi-NODE
+			s.setup.fenced = true
 		case a.Key == "cold": // all daemons are being started
 			cold = true
 		case a.Key == "seed":

@@ -31,8 +31,10 @@ func (s *story) verb(f []string) error {
 	case "forbid": // it again
 		s.w.checks.allowed = slices.DeleteFunc(s.w.checks.allowed, func(g string) bool { return g == f[1] })
 		return nil
-	case "cut", "heal", "loss", "latency", "carrier":
+	case "cut", "heal", "loss", "latency", "carrier", "target":
 		return s.network(f)
+	case "device":
+		return s.device(f)
 	case "edit":
 		setup := s.setup
 		for _, kv := range f[2:] {
@@ -83,6 +85,12 @@ func (s *story) machine(f []string) error {
 			return fmt.Errorf("pause: %v", err)
 		}
 		m.life.freeze(d)
+	case "stall": // NODE DURATION: the whole machine, clocks and all
+		d, err := time.ParseDuration(f[2])
+		if err != nil {
+			return err
+		}
+		m.stall(d)
 	case "wipe":
 		m.disk.wipe()
 	case "corrupt":
@@ -103,7 +111,7 @@ func (s *story) machine(f []string) error {
 		d, err := time.ParseDuration(f[2])
 		m.wall = d
 		return err
-	case "stall", "unstall", "nofork", "fork", "busy", "free", "dogclock":
+	case "jam", "unjam", "nofork", "fork", "busy", "free", "dogclock":
 		return m.health(f)
 	default:
 		return s.resource(m, f)
@@ -175,6 +183,16 @@ func (s *story) network(f []string) error {
 		d, err := time.ParseDuration(f[1])
 		s.w.net.latency, s.w.net.jitter = d, d/4
 		return err
+	case "target": // NAME silent|answers [on NODE]
+		p := s.w.config.ping(f[1])
+		if n := s.w.best(); n != nil && n.config.ping(f[1]) != nil {
+			p = n.config.ping(f[1])
+		}
+		if p == nil {
+			return fmt.Errorf("no target %s", f[1])
+		}
+		f = append(f, "", "")
+		s.w.net.setSilent(p.Address+p.TCP, f[4], f[2] == "silent")
 	case "carrier": // INTERFACE up|down on NODE
 		m := s.w.host(f[4])
 		if m == nil {
@@ -257,7 +275,7 @@ func (s *story) where() string {
 //	GROUP runs nowhere       nothing of it is there
 //	GROUP is PHASE           free, placed, started, revoked, blocked
 //	GROUP is pinned
-//	NODE is lost|left|voter|learner|joined|caretaker|leader|up|blank|unfit|standby|sick|armed
+//	NODE is lost|left|voter|learner|joined|caretaker|leader|up|blank|unfit|standby|fenced|off|sick|armed
 //	somebody leads
 //	told TEXT                the history has a sentence with this text
 //	maintenance              is on
@@ -336,6 +354,13 @@ func (s *story) nodeIs(m *machine, what string) (func() bool, error) {
 		return own(func(n *node) bool { return n.sick(m.now()) != "" }), nil
 	case "armed": // its watchdog runs
 		return func() bool { return m.dog.runs }, nil
+	case "off":
+		return func() bool { return !m.power }, nil
+	case "fenced":
+		return func() bool {
+			n := w.best()
+			return n != nil && n.state.fence(m.name) != nil && n.state.fence(m.name).Phase == fenceConfirmed
+		}, nil
 	case "caretaker":
 		return own(func(n *node) bool { return n.caretaker }), nil
 	}
@@ -406,6 +431,11 @@ func (s *story) operator(f []string) error {
 		c.Name, c.Node, c.Force = commandConfirmDead, f2[1], f2[2] == "force"
 	case "quorum":
 		c.Name, c.Force = commandQuorum, f2[1] == "force"
+	case "fence":
+		c.Name, c.Node, c.Force = commandFence, f2[1], f2[2] == "force"
+		if f2[1] == "test" {
+			c.Name, c.Node = commandFenceTest, f2[2]
+		}
 	default:
 		return fmt.Errorf("no command %q", f2[0])
 	}
@@ -466,6 +496,8 @@ func (s *story) show(f []string) error {
 				how = "switched off"
 			case m.life == nil:
 				how += ", no daemon"
+			case m.still() > 0:
+				how += ", but it stands still"
 			case m.life.frozen:
 				how += ", its daemon is frozen"
 			}
@@ -489,13 +521,7 @@ func (s *story) show(f []string) error {
 		return fmt.Errorf("no daemon on %s", f[1])
 	}
 	if f[0] == "simulate" {
-		var steps []string
-		for _, step := range strings.Split(strings.Join(f[2:], " "), ",") {
-			steps = append(steps, strings.TrimSpace(step))
-		}
-		text, err := simulate(m.life.node.snapshot(m.now()), steps)
-		s.say("%s", strings.TrimRight(text, "\n"))
-		return err
+		return s.simulate(m, f[2:])
 	}
 	out := surroundings{version: "story"}
 	for _, l := range m.life.node.config.Links {
@@ -520,4 +546,30 @@ func (s *story) show(f []string) error {
 		}
 	}
 	return nil
+}
+
+// simulate is what the command does with the live state of a node, which it must not touch.
+func (s *story) simulate(m *machine, args []string) error {
+	n := m.life.node
+	before := hashState(n.state)
+	snapshot := n.snapshot(m.now())
+	names, err := stateNames(snapshot)
+	if err != nil {
+		return err
+	}
+	steps, err := splitSteps(args)
+	if err != nil {
+		return err
+	}
+	for _, step := range steps {
+		if err := step.check(names); err != nil {
+			return err
+		}
+	}
+	text, err := simulate(snapshot, stepTexts(steps))
+	s.say("%s", strings.TrimRight(text, "\n"))
+	if hashState(n.state) != before {
+		s.fail("simulate has changed the state of %s", m.name)
+	}
+	return err
 }

@@ -42,6 +42,7 @@ type unitState struct {
 	Active     string // active, reloading, inactive, failed, activating, deactivating
 	Sub        string // running, dead, …
 	UnitFile   string // enabled, disabled, static, …
+	Restart    string // no, on-failure, …
 	Result     string // success, exit-code, signal, timeout, …
 	MainPID    int
 	NeedReload bool
@@ -65,6 +66,8 @@ type unit struct {
 	dropIn string // folder of units that vanish with the boot
 	log    *slog.Logger
 	warned sync.Once
+
+	returned sync.WaitGroup // what disown leaves to do; nobody waits for it but tests
 }
 
 const (
@@ -72,6 +75,7 @@ const (
 	dropInName    = "50-hactl.conf"
 	dropInContent = "# Written by hactl while the cluster owns this unit, removed when it has stopped it: a crash is told to the\n" +
 		"# cluster, which restarts or moves it.\n[Service]\nRestart=no\n"
+	reloadLimit   = time.Minute
 	reconnectWait = time.Second // between attempts to watch systemd again, as when it re-executes itself
 )
 
@@ -104,11 +108,13 @@ func (u *unit) state(ctx context.Context) (st unitState, err error) {
 }
 
 func (u *unit) fit(ctx context.Context) error {
-	st, err := u.state(ctx)
-	if err != nil {
-		return err
-	}
-	return u.usable(st)
+	return u.with(ctx, func(m unitManager) error {
+		st, err := m.State(ctx, u.name)
+		if err != nil {
+			return fmt.Errorf("read unit %s: %w", u.name, err)
+		}
+		return u.usable(st)
+	})
 }
 
 func (u *unit) usable(st unitState) error {
@@ -158,7 +164,7 @@ func (u *unit) start(ctx context.Context) error {
 		if err := u.usable(st); err != nil {
 			return fmt.Errorf("%w (%w)", err, errHopeless)
 		}
-		if err := u.own(ctx, m, st.NeedReload); err != nil {
+		if err := u.own(ctx, m); err != nil {
 			return err
 		}
 		if st.Active == "failed" {
@@ -180,41 +186,67 @@ func (u *unit) start(ctx context.Context) error {
 	})
 }
 
-// own writes the drop-in and makes systemd read it, if it is not there yet.
-func (u *unit) own(ctx context.Context, m unitManager, reload bool) error {
-	path := filepath.Join(u.dropIn, u.name+".d", dropInName)
+// prepare makes the drop-in's folder known to systemd before it is needed. A unit that does not run is read anew when it
+// is started, and then with a drop-in that is put there: so a takeover waits for no daemon-reload, which may take seconds.
+// What fails here is done, and told, by own.
+func (u *unit) prepare(ctx context.Context) {
+	if _, err := os.Stat(u.dropInDir()); err == nil {
+		return
+	}
+	if err := os.MkdirAll(u.dropInDir(), 0o755); err == nil {
+		_ = u.with(ctx, func(m unitManager) error { return m.Reload(ctx) })
+	}
+}
+
+func (u *unit) dropInDir() string { return filepath.Join(u.dropIn, u.name+".d") }
+
+// own writes the drop-in and makes systemd read it, where it has not by itself.
+func (u *unit) own(ctx context.Context, m unitManager) error {
+	path := filepath.Join(u.dropInDir(), dropInName)
 	if b, err := os.ReadFile(path); err != nil || string(b) != dropInContent {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		err := os.MkdirAll(u.dropInDir(), 0o755)
+		if err == nil {
+			err = os.WriteFile(path, []byte(dropInContent), 0o644)
+		}
+		if err != nil {
 			return fmt.Errorf("take unit %s over: %w", u.name, err)
 		}
-		if err := os.WriteFile(path, []byte(dropInContent), 0o644); err != nil {
-			return fmt.Errorf("take unit %s over: %w", u.name, err)
-		}
-		reload = true
 	}
-	if !reload {
-		return nil
+	st, err := m.State(ctx, u.name)
+	if err == nil && (st.NeedReload || st.Restart != "no") {
+		err = m.Reload(ctx)
 	}
-	if err := m.Reload(ctx); err != nil {
+	if err != nil {
 		return fmt.Errorf("take unit %s over: reload systemd: %w", u.name, err)
 	}
 	return nil
 }
 
-// disown takes the drop-in away again.
-func (u *unit) disown(ctx context.Context, m unitManager) error {
-	dir := filepath.Join(u.dropIn, u.name+".d")
-	err := os.Remove(filepath.Join(dir, dropInName))
+// disown takes the drop-in away again. It does not wait until systemd has read its files anew: what is stopped is stopped,
+// and another node waits for that word.
+func (u *unit) disown() error {
+	err := os.Remove(filepath.Join(u.dropInDir(), dropInName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("give unit %s back: %w", u.name, err)
 	}
-	unix.Rmdir(dir) // others may have drop-ins there
-	if err := m.Reload(ctx); err != nil {
-		return fmt.Errorf("give unit %s back: reload systemd: %w", u.name, err)
-	}
+	u.returned.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), reloadLimit)
+		defer cancel()
+		err := u.with(ctx, func(m unitManager) error {
+			st, err := m.State(ctx, u.name)
+			if err != nil || !st.NeedReload {
+				return err
+			}
+			return m.Reload(ctx)
+		})
+		if err != nil {
+			u.log.Warn("systemd does not restart the unit by itself before the next `systemctl daemon-reload`",
+				"event", "unit-not-returned", "unit", u.name, "err", err)
+		}
+	})
 	return nil
 }
 
@@ -225,7 +257,7 @@ func (u *unit) stop(ctx context.Context) error {
 			return fmt.Errorf("read unit %s: %w", u.name, err)
 		}
 		if !st.known() && st.MainPID == 0 && (st.Active == "inactive" || st.Active == "failed") {
-			return u.disown(ctx, m) // no such unit: nothing runs
+			return u.disown() // no such unit: nothing runs
 		}
 		if err := u.stopJob(ctx, m); err != nil {
 			return err
@@ -241,7 +273,7 @@ func (u *unit) stop(ctx context.Context) error {
 		} else if st.Active != "inactive" {
 			return fmt.Errorf("unit %s is %s after its stop: see `systemctl status %s`", u.name, st.Active, u.name)
 		}
-		return u.disown(ctx, m)
+		return u.disown()
 	})
 }
 
@@ -251,7 +283,7 @@ func (u *unit) stopJob(ctx context.Context, m unitManager) error {
 	defer cancel()
 	result, err := m.Stop(polite, u.name)
 	if err != nil && polite.Err() != nil && ctx.Err() == nil {
-		u.log.Warn("not stopped in time, killing it", "unit", u.name)
+		u.log.Warn("not stopped in time, killing it", "event", "stop-killed", "unit", u.name)
 		if kerr := m.Kill(ctx, u.name); kerr != nil {
 			return fmt.Errorf("kill unit %s: %w", u.name, kerr)
 		}
@@ -274,7 +306,7 @@ func (u *unit) watch(ctx context.Context, changed func(reason string)) {
 	for ctx.Err() == nil {
 		if err := u.watchOnce(ctx, changed); err != nil && ctx.Err() == nil && !warned {
 			warned = true // once, though it may go on failing
-			u.log.Warn("cannot watch the unit, trying again every second", "unit", u.name, "error", err)
+			u.log.Warn("cannot watch the unit, trying again every second", "event", "unit-watch", "unit", u.name, "error", err)
 		}
 		t := time.NewTimer(reconnectWait)
 		select {
@@ -307,8 +339,8 @@ func (u *unit) watchOnce(ctx context.Context, changed func(reason string)) error
 				return err
 			}
 			if first && st.Active == "active" { // it may have been started before the cluster took it over
-				if err := u.own(ctx, m, st.NeedReload); err != nil {
-					u.log.Warn("systemd may restart the unit by itself", "unit", u.name, "error", err)
+				if err := u.own(ctx, m); err != nil {
+					u.log.Warn("systemd may restart the unit by itself", "event", "unit-not-owned", "unit", u.name, "error", err)
 				}
 			}
 			if state := st.Active; state != told {
@@ -374,7 +406,9 @@ func (u *unit) await(ctx context.Context, changes <-chan string, main *process, 
 // systemdBus is systemd over its private socket, which needs no message bus.
 type systemdBus struct{ conn *systemd.Conn }
 
-func dialSystemd(ctx context.Context) (unitManager, error) {
+func dialSystemd(ctx context.Context) (unitManager, error) { return dialSystemdBus(ctx) }
+
+func dialSystemdBus(ctx context.Context) (*systemdBus, error) {
 	conn, err := systemd.NewSystemdConnectionContext(ctx)
 	if err != nil {
 		return nil, err
@@ -392,7 +426,7 @@ func (b *systemdBus) State(ctx context.Context, unit string) (unitState, error) 
 	text := func(name string) string { s, _ := p[name].(string); return s }
 	st := unitState{
 		Load: text("LoadState"), Active: text("ActiveState"), Sub: text("SubState"),
-		UnitFile: text("UnitFileState"), Result: text("Result"),
+		UnitFile: text("UnitFileState"), Restart: text("Restart"), Result: text("Result"),
 	}
 	st.NeedReload, _ = p["NeedDaemonReload"].(bool)
 	if pid, ok := p["MainPID"].(uint32); ok {
@@ -432,6 +466,24 @@ func (b *systemdBus) job(ctx context.Context, unit string, run func(context.Cont
 			}
 		}
 	}
+}
+
+// JobOf is the kind of the job that is queued or under way for the unit of a process, "" for none.
+func (b *systemdBus) JobOf(ctx context.Context, pid int) (string, error) {
+	unit, err := b.conn.GetUnitNameByPID(ctx, uint32(pid))
+	if err != nil {
+		return "", err
+	}
+	jobs, err := b.conn.ListJobsContext(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, j := range jobs {
+		if j.Unit == unit {
+			return j.JobType, nil
+		}
+	}
+	return "", nil
 }
 
 func (b *systemdBus) Kill(ctx context.Context, unit string) error {

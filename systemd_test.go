@@ -40,6 +40,8 @@ type fakeSystemd struct {
 	killed   bool
 	err      error                             // of every call
 	onReload func()                            // looks at the files
+	file     string                            // the drop-in
+	unloaded bool                              // when it does not run it is read anew, as nothing keeps it loaded
 	watchers map[*fakeConnection](chan string) // of Changes
 	dials    int
 }
@@ -48,7 +50,7 @@ type fakeConnection struct{ *fakeSystemd }
 
 func newFakeSystemd(active string) *fakeSystemd {
 	f := &fakeSystemd{main: os.Getpid(), watchers: map[*fakeConnection]chan string{}}
-	f.state = unitState{Load: "loaded", UnitFile: "disabled", Result: "success"}
+	f.state = unitState{Load: "loaded", UnitFile: "disabled", Restart: "on-abort", Result: "success"}
 	f.set(active)
 	return f
 }
@@ -94,7 +96,20 @@ func (c *fakeConnection) State(_ context.Context, name string) (unitState, error
 	if name != testUnit {
 		return unitState{Load: "not-found", Active: "inactive"}, c.err
 	}
-	return c.state, c.err
+	if c.unloaded && c.state.Active == "inactive" {
+		c.read()
+	}
+	st := c.state
+	st.NeedReload = st.NeedReload || exists(c.file) != (st.Restart == "no")
+	return st, c.err
+}
+
+// read takes the unit's files in.
+func (f *fakeSystemd) read() {
+	f.state.NeedReload, f.state.Restart = false, "on-abort"
+	if exists(f.file) {
+		f.state.Restart = "no"
+	}
 }
 
 func (c *fakeConnection) job(what, success string) (string, error) {
@@ -152,7 +167,7 @@ func (c *fakeConnection) Reload(context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls = append(c.calls, "reload")
-	c.state.NeedReload = false
+	c.read()
 	if c.onReload != nil {
 		c.onReload()
 	}
@@ -187,6 +202,7 @@ func testUnitOf(t *testing.T, f *fakeSystemd) *unit {
 	t.Helper()
 	u := newUnit("apache2", testEnv(t), f.dial)
 	u.dropIn = t.TempDir()
+	f.file = u.dropInFile()
 	return u
 }
 
@@ -225,9 +241,10 @@ func TestUnitStartStop(t *testing.T) {
 	if err := u.stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	u.returned.Wait()
 	wantCalls(t, f, "stop", "reload")
-	if exists(filepath.Dir(u.dropInFile())) {
-		t.Error("the drop-in's folder is left")
+	if exists(u.dropInFile()) {
+		t.Error("the drop-in is left")
 	}
 	if err := u.stop(t.Context()); err != nil { // stopped already
 		t.Fatal(err)
@@ -235,6 +252,40 @@ func TestUnitStartStop(t *testing.T) {
 	wantCalls(t, f, "stop")
 	if diff := cmp.Diff([]bool{true, true, false}, seen); diff != "" {
 		t.Errorf("drop-in at each reload: %s", diff)
+	}
+}
+
+// A node that is made ready waits for no daemon-reload when it takes over, nor when it gives away.
+func TestUnitTakeoverWithoutReload(t *testing.T) {
+	f := newFakeSystemd("inactive")
+	f.unloaded = true
+	u := testUnitOf(t, f)
+	for range 2 {
+		if err := u.fit(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if calls := f.calls; len(calls) > 0 {
+			t.Fatalf("only asked whether it could, it did %v", calls)
+		}
+	}
+	for range 2 {
+		u.prepare(t.Context())
+	}
+	wantCalls(t, f, "reload") // once
+	if err := u.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantCalls(t, f, "start")
+	if f.state.Restart != "no" {
+		t.Error("systemd restarts it by itself")
+	}
+	if err := u.stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	u.returned.Wait()
+	wantCalls(t, f, "stop")
+	if st, err := u.state(t.Context()); err != nil || st.Restart == "no" {
+		t.Errorf("not given back: %+v, %v", st, err)
 	}
 }
 
@@ -297,6 +348,7 @@ func TestUnitStopErrors(t *testing.T) {
 		if err := u.stop(ctx); err != nil {
 			t.Fatal(err)
 		}
+		u.returned.Wait()
 		wantCalls(t, f, "kill", "stop", "reset")
 	})
 	t.Run("job fails", func(t *testing.T) {
@@ -543,6 +595,7 @@ type wireSystemd struct {
 	calls  []string
 	result string
 	active string
+	ownJob string // for testUnit, which this process is of
 }
 
 func (w *wireSystemd) StartUnit(name, mode string) (dbus.ObjectPath, *dbus.Error) {
@@ -589,6 +642,24 @@ func (w *wireSystemd) Reload() *dbus.Error                           { return w.
 func (w *wireSystemd) ResetFailedUnit(name string) *dbus.Error       { return w.note("reset " + name) }
 func (w *wireSystemd) GetUnit(string) (dbus.ObjectPath, *dbus.Error) { return "/", nil }
 
+// GetUnitByPID and ListJobs: this process is of the unit, which is being restarted; another unit is being stopped.
+func (w *wireSystemd) GetUnitByPID(pid uint32) (dbus.ObjectPath, *dbus.Error) {
+	if pid != uint32(os.Getpid()) {
+		return "", dbus.MakeFailedError(errors.New("no unit"))
+	}
+	return dbus.ObjectPath("/org/freedesktop/systemd1/unit/" + systemd.PathBusEscape(testUnit)), nil
+}
+
+func (w *wireSystemd) ListJobs() ([]systemd.JobStatus, *dbus.Error) {
+	jobs := []systemd.JobStatus{{Id: 6, Unit: "other.service", JobType: "stop", Status: "running", JobPath: "/job/6", UnitPath: "/unit/6"}}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ownJob != "" {
+		jobs = append(jobs, systemd.JobStatus{Id: 7, Unit: testUnit, JobType: w.ownJob, Status: "running", JobPath: "/job/7", UnitPath: "/unit/7"})
+	}
+	return jobs, nil
+}
+
 func (w *wireSystemd) KillUnit(name, who string, signal int32) *dbus.Error {
 	return w.note(fmt.Sprintf("kill %s %s %d", name, who, signal))
 }
@@ -607,7 +678,7 @@ func (p wireProperties) GetAll(string) (map[string]dbus.Variant, *dbus.Error) {
 	defer p.w.mu.Unlock()
 	return map[string]dbus.Variant{
 		"LoadState": dbus.MakeVariant("loaded"), "ActiveState": dbus.MakeVariant(p.w.active), "SubState": dbus.MakeVariant("running"),
-		"UnitFileState": dbus.MakeVariant("enabled"), "Result": dbus.MakeVariant("success"),
+		"UnitFileState": dbus.MakeVariant("enabled"), "Restart": dbus.MakeVariant("on-abort"), "Result": dbus.MakeVariant("success"),
 		"MainPID": dbus.MakeVariant(uint32(4711)), "NeedDaemonReload": dbus.MakeVariant(true),
 	}, nil
 }
@@ -690,7 +761,7 @@ func TestSystemdBus(t *testing.T) {
 		t.Fatal(err)
 	}
 	st, err := b.State(ctx, testUnit)
-	want := unitState{Load: "loaded", Active: "inactive", Sub: "running", UnitFile: "enabled", Result: "success", MainPID: 4711, NeedReload: true}
+	want := unitState{Load: "loaded", Active: "inactive", Sub: "running", UnitFile: "enabled", Restart: "on-abort", Result: "success", MainPID: 4711, NeedReload: true}
 	if diff := cmp.Diff(want, st); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
 	}
@@ -754,5 +825,30 @@ func TestSystemdBusEnds(t *testing.T) {
 	}
 	for name := range changes { // ends
 		t.Errorf("change of %q", name)
+	}
+}
+
+// The daemon stays what it was only when systemd says in so many words that it starts it again.
+func TestStartsAgain(t *testing.T) {
+	w := &wireSystemd{t: t}
+	dial := func(context.Context) (*systemdBus, error) {
+		conn, err := systemd.NewConnection(w.dial)
+		return &systemdBus{conn}, err
+	}
+	t.Setenv("NOTIFY_SOCKET", "/dev/null")
+	for job, want := range map[string]bool{"": false, "stop": false, "start": false, "restart": true, "try-restart": true} {
+		w.ownJob = job
+		if again, err := startsAgain(patient(t), dial); err != nil || again != want {
+			t.Errorf("job %q: starts again %v, %v; want %v", job, again, err, want)
+		}
+	}
+	w.ownJob = "restart"
+	gone := func(context.Context) (*systemdBus, error) { return nil, errors.New("gone") }
+	if again, err := startsAgain(patient(t), gone); again || err == nil {
+		t.Errorf("without an answer: %v, %v", again, err)
+	}
+	t.Setenv("NOTIFY_SOCKET", "")
+	if again, err := startsAgain(patient(t), dial); again || err != nil {
+		t.Errorf("not started by systemd: %v, %v", again, err)
 	}
 }

@@ -14,6 +14,8 @@ const (
 	// it stops them unasked. A hiccup at a deadtime of 30 ms must stop no web server.
 	closeLeases = 10
 	closeMin    = 3 * time.Second
+
+	pingLeast = 500 * time.Millisecond // between two echoes to a target, unless the file says otherwise
 )
 
 // lease is L, for how long one granted heartbeat lets an owner run a group.
@@ -40,9 +42,6 @@ func (c *Config) closeAfter() time.Duration { return max(closeLeases*c.lease(), 
 // forceTimeout is for the harder way to stop that some types have, when the ordinary one has failed.
 const forceTimeout = 10 * time.Second
 
-// unitStopTimeout is TimeoutStopSec of packaging/ha.service: systemd kills a daemon that takes longer to hand over.
-const unitStopTimeout = 10 * time.Minute
-
 // silentFor is how long after its last heartbeat an owner of that class is proven to run a group no more, when all is as
 // configured; false: never by waiting.
 func (c *Config) silentFor(of class) (time.Duration, bool) {
@@ -63,6 +62,34 @@ func (c *Config) resetAfter() time.Duration { return c.Watchdog.Timeout.D() - c.
 // takeover is the usual time from the death of an owner until its group is started elsewhere: the silence, and what is
 // left of the hold by then.
 func (c *Config) takeover() time.Duration { return holdFor(c.lease()) }
+
+// pace fills in what the file leaves open: one echo in each deadtime, but no more than two in a second, since a router
+// has better things to do.
+func (p *PingConfig) pace(deadtime time.Duration) {
+	derived := Duration(max(deadtime, pingLeast))
+	if p.Interval == 0 {
+		p.Interval = derived
+	}
+	if p.Timeout == 0 {
+		p.Timeout = min(p.Interval, derived)
+	}
+}
+
+// noticed is how long a target is silent before a node says so.
+func (p *PingConfig) noticed() time.Duration {
+	return time.Duration(p.Failures)*p.Interval.D() + p.Timeout.D()
+}
+
+// settle is how much longer the others may take to notice the same, by clocks that are a tenth off: a target that dies for
+// all must move nothing.
+func (p *PingConfig) settle() time.Duration {
+	return p.Interval.D() + p.Timeout.D() + p.noticed()/4
+}
+
+// alonePace is how often a target of needs_ping is asked while the other of two nodes is silent, and aloneLimit how old
+// the newest echo that it answered may be.
+func (c *Config) alonePace() time.Duration  { return c.lease() / 4 }
+func (c *Config) aloneLimit() time.Duration { return 2 * c.lease() }
 
 // startSum and stopSum bound how long a group takes: its resources start and stop one after the other.
 func (g *GroupConfig) startSum() time.Duration {

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -69,15 +68,5 @@ func TestStopLongest(t *testing.T) {
 	}
 	if l := (&Config{}).stopLongest(); l != 0 {
 		t.Errorf("no groups: %d", l)
-	}
-}
-
-func TestStopOfTheUnitIsThatOfTheChecks(t *testing.T) {
-	unit := string(readFile(t, "packaging/ha.service"))
-	_, rest, _ := strings.Cut(unit, "TimeoutStopSec=")
-	value, _, _ := strings.Cut(rest, "\n")
-	got, err := time.ParseDuration(strings.TrimSuffix(value, "in")) // systemd writes 10min
-	if err != nil || got != unitStopTimeout {
-		t.Errorf("packaging/ha.service has TimeoutStopSec=%s, the checks count with %s", value, unitStopTimeout)
 	}
 }

@@ -26,6 +26,9 @@ const (
 
 // vip is one address on one interface.
 //
+// The kernel knows until when the address may answer before it gets it (vip_gate.go), so Suspend leaves it where it is:
+// it is silent already. Only where there is no gate the address goes.
+//
 // Suspend holds until Resume or Stop; a Start meanwhile is errWaiting, so that one which was already on its way when the
 // lease ended adds nothing. Whoever suspends a group therefore resumes it when it has a lease again, or stops it.
 // While it is suspended on purpose Monitor says running: the absence of the address is nobody's failure.
@@ -47,6 +50,12 @@ type vip struct {
 	wells     uint64 // counts how often the caller was told that it is well, so that Watch tells a second loss from the first
 	cancel    context.CancelFunc
 	waiting   instant // when another host was first found to answer; 0: nobody was
+
+	gates    *gates  // nil: nobody but the daemon ends a lease
+	gateless string  // why the address has a lifetime instead
+	renewed  instant // when it was last given one
+	leaseMu  sync.Mutex
+	lease    vipLease
 }
 
 var _ interface {
@@ -54,6 +63,8 @@ var _ interface {
 	watcher
 	fitter
 	suspender
+	leaser
+	statuser
 } = (*vip)(nil)
 
 func newVIP(c ResourceConfig, env resourceEnv) (resource, error) {
@@ -66,7 +77,10 @@ func newVIP(c ResourceConfig, env resourceEnv) (resource, error) {
 	}
 	v := &vip{
 		prefix: p, iface: c.Interface, probeWait: c.ProbeWait.D(), probeTimeout: c.ProbeTimeout.D(),
-		burst: announceBurst, slow: announceSlow,
+		burst: announceBurst, slow: announceSlow, gates: env.Gates,
+	}
+	if v.gates != nil {
+		v.place = v.gates.place
 	}
 	if v.probeWait <= 0 {
 		v.probeWait = defaultProbeWait
@@ -131,9 +145,10 @@ func (v *vip) Start(ctx context.Context, hint startHint) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("start %s: %w", v.prefix.Addr(), err)
 	}
-	if v.suspended {
+	if v.suspended || v.lapsed() {
 		return &stateError{fmt.Sprintf("%s is suspended: waiting until this node has a lease for it", v.prefix.Addr()), errWaiting}
 	}
+	v.guard() // before the address, so that it never answers without
 	if err := v.put(); err != nil {
 		return err
 	}
@@ -200,13 +215,17 @@ func (v *vip) put() error {
 			s.here = nil
 		}
 		if s.present() {
-			if p, _ := addrPrefix(s.here[0]); p != v.prefix {
+			p, _ := addrPrefix(s.here[0])
+			if p != v.prefix {
 				v.log.Warn("the address was there already with another prefix length: left as it is",
 					"event", "vip-prefix", "there", p.String(), "configured", v.prefix.String())
 			}
-			return nil
+			if v.gates == nil {
+				return nil
+			}
+			return keepAddress(h, s.link.Index, p, v.lifetime()) // it may be about to go
 		}
-		if err := addAddress(h, s.link.Index, v.prefix); err != nil {
+		if err := addAddress(h, s.link.Index, v.prefix, v.lifetime()); err != nil {
 			return fmt.Errorf("add %s to %s: %w", v.prefix, v.iface, explainAdd(err))
 		}
 		if s, err = findAddress(h, v.iface, ip); err != nil {
@@ -232,7 +251,10 @@ func (v *vip) Stop(context.Context) error {
 	defer v.mu.Unlock()
 	v.active, v.suspended, v.held, v.waiting = false, false, false, 0
 	v.silence()
-	return v.remove()
+	if err := v.remove(); err != nil {
+		return err
+	}
+	return v.leave()
 }
 
 // remove has read back that the address is gone when it returns nil. With mu held.
@@ -264,6 +286,9 @@ func (v *vip) Monitor(context.Context) (condition, error) {
 	if fault := s.link.fault(); fault != nil {
 		return conditionFailed, hopeless("%v", fault)
 	}
+	if err := v.hold(s); err != nil {
+		return conditionUnknown, err
+	}
 	if s.sick() {
 		return conditionFailed, fmt.Errorf("%s on %s does not answer: the kernel's duplicate address detection holds it back; it is added anew by the next start", v.prefix.Addr(), v.iface)
 	}
@@ -280,21 +305,32 @@ func (v *vip) Fit(context.Context) error {
 	return v.startable(s)
 }
 
-// Suspend takes the address away at once and remembers that it was here.
+// Suspend silences the address at once and remembers that it was here.
 func (v *vip) Suspend() error {
+	v.setShut(true)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.suspended {
-		s, err := v.look()
-		v.held = v.active || err == nil && s.present()
+		v.held = v.active
+		if !v.held {
+			s, err := v.look()
+			v.held = err == nil && s.present()
+		}
 	}
 	v.suspended = true
 	v.silence()
+	if v.held && !v.leased().holds() {
+		v.guard() // a restarted daemon has not looked yet
+	}
+	if v.leased().holds() {
+		return nil
+	}
 	return v.remove()
 }
 
-// Resume puts back what Suspend took, and announces it.
+// Resume lets the address answer again, puts it back where Suspend took it, and announces it.
 func (v *vip) Resume() error {
+	v.setShut(false)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if !v.suspended {
@@ -306,6 +342,7 @@ func (v *vip) Resume() error {
 		return nil
 	}
 	v.active = true // even if the address cannot be added: then it is missed, and Watch and Monitor say so
+	v.guard()
 	if err := v.put(); err != nil {
 		return err
 	}

@@ -105,10 +105,12 @@ func addressesOf(h *netlink.Handle, ip netip.Addr) ([]netlink.Addr, error) {
 // along, which must not be what another removal has just taken away.
 var addressMu sync.Mutex
 
-// addAddress is no error when the interface has it already. The broadcast address is the library's to add, as ip(8)
-// does.
-func addAddress(h *netlink.Handle, index int, p netip.Prefix) error {
-	a := &netlink.Addr{LinkIndex: index, IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+// asAddress is the address as the kernel gets it, for that many seconds. The broadcast address is the library's to add,
+// as ip(8) does.
+func asAddress(index int, p netip.Prefix, lifetime uint32) *netlink.Addr {
+	valid := int(min(uint64(lifetime), math.MaxInt)) // where an int is short, 68 years are for ever
+	a := &netlink.Addr{LinkIndex: index, IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())},
+		ValidLft: valid, PreferedLft: valid}
 	if p.IsSingleIP() {
 		a.Flags |= unix.IFA_F_NOPREFIXROUTE // there is no network behind it
 	}
@@ -116,18 +118,32 @@ func addAddress(h *netlink.Handle, index int, p netip.Prefix) error {
 		// The kernel's own duplicate detection takes a second in which the address does not answer; the probe was
 		// in its place.
 		a.Flags |= unix.IFA_F_NODAD
-		if p.IsSingleIP() && math.MaxInt > math.MaxUint32 {
+		if p.IsSingleIP() {
 			// Deprecated: it answers, but the host does not choose it for connections of its own, which would
 			// break when it moves. IPv4 needs no such mark: a /32 is not chosen while there is another.
-			forever := uint64(math.MaxUint32)
-			a.ValidLft, a.PreferedLft = int(forever), 0
+			a.PreferedLft = 0
 		}
 	}
+	return a
+}
+
+// addAddress is no error when the interface has it already.
+func addAddress(h *netlink.Handle, index int, p netip.Prefix, lifetime uint32) error {
 	addressMu.Lock()
 	defer addressMu.Unlock()
-	err := h.AddrAdd(nil, a)
+	err := h.AddrAdd(nil, asAddress(index, p, lifetime))
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return err
+	}
+	return nil
+}
+
+// keepAddress sets the lifetime of an address that is there, from now on.
+func keepAddress(h *netlink.Handle, index int, p netip.Prefix, lifetime uint32) error {
+	addressMu.Lock()
+	defer addressMu.Unlock()
+	if err := h.AddrReplace(nil, asAddress(index, p, lifetime)); err != nil {
+		return fmt.Errorf("set the lifetime of %s: %w", p, err)
 	}
 	return nil
 }

@@ -23,6 +23,10 @@ type ware struct {
 	// of an address, as vip.go has them
 	suspended, heldUp bool
 	waiting           time.Duration // since when another host answers for it
+	// and as the kernel has it
+	until instant // from here on, by the machine's clock, nothing of it passes the gate
+	told  bool    // whether the tale has it answering
+	timer bool    // something happens at its deadline
 }
 
 func (x *ware) label() string {
@@ -32,8 +36,10 @@ func (x *ware) label() string {
 	return x.config.Name
 }
 
-// up tells whether it serves.
-func (x *ware) up() bool { return x.present }
+// up tells whether it serves. An address answers until its deadline, whatever has become of the daemon.
+func (x *ware) up() bool {
+	return x.present && (x.config.Type != "vip" || !x.suspended && x.m.now() < x.until)
+}
 
 // set changes the truth.
 func (x *ware) set(present bool, how string) {
@@ -42,6 +48,31 @@ func (x *ware) set(present bool, how string) {
 	}
 	x.present = present
 	x.m.w.tell("%s: %s %s", x.m.name, x.label(), how)
+	x.told = x.up()
+	x.arm()
+}
+
+// gate tells when an address that is there has fallen silent, or answers again.
+func (x *ware) gate() {
+	if up := x.up(); x.present && up != x.told {
+		x.told = up
+		x.m.w.tell("%s: %s %s", x.m.name, x.label(), map[bool]string{true: "is open again", false: "is shut"}[up])
+	}
+	x.arm()
+}
+
+// arm lets the world look at the deadline when it comes.
+func (x *ware) arm() {
+	if x.timer || !x.up() || x.config.Type != "vip" || x.until == openForGood {
+		return
+	}
+	x.timer = true
+	x.m.w.at(x.m.clock.when(x.until), func() {
+		x.timer = false
+		if slices.Contains(x.m.wares, x) {
+			x.gate()
+		}
+	})
 }
 
 // ware finds the resource, or makes one that is stopped.
@@ -132,6 +163,9 @@ func (l *life) Do(a action) {
 	if a.Config.Type == "vip" && l.shut[a.Group] && !x.suspended {
 		x.suspend()
 	}
+	if until, told := l.leases[a.Group]; told && a.Op == opMonitor { // it looks for itself what the kernel has
+		x.lease(until)
+	}
 	act := &worldAct{l: l, a: a, x: x, begun: l.w.now}
 	l.acts[a.ID] = act
 	l.w.checks.begins(l, a)
@@ -159,8 +193,12 @@ func (act *worldAct) end(how string) {
 	if act.ended {
 		return
 	}
-	act.ended = true
 	l := act.l
+	if left := l.m.still(); left > 0 { // the machine stands still, and with it what it does
+		l.w.after(left+time.Millisecond, func() { act.end(how) })
+		return
+	}
+	act.ended = true
 	delete(l.acts, act.a.ID)
 	if l.m.life != l {
 		return
@@ -249,10 +287,11 @@ func (act *worldAct) startIt(d *actionDone) {
 		return
 	}
 	if x.config.Type == "vip" {
-		if x.suspended {
+		if x.suspended || act.l.leases[x.group] <= x.m.now() {
 			d.Err, d.Waiting = "suspended: waiting for a lease", true
 			return
 		}
+		x.lease(act.l.leases[x.group])
 		if other := x.answering(); other != nil && !x.present && !act.a.Hint.Clean && !act.a.Hint.Restart {
 			w := x.m.w
 			if x.waiting == 0 {
@@ -276,17 +315,31 @@ func (x *ware) answering() *ware {
 			continue
 		}
 		for _, m := range w.hosts {
-			if m == x.m || !m.power || !w.net.passes(x.m, m, link.Name) || !w.net.passes(m, x.m, link.Name) {
+			if m == x.m || !m.power || m.still() > 0 || !w.net.passes(x.m, m, link.Name) || !w.net.passes(m, x.m, link.Name) {
 				continue
 			}
 			for _, y := range m.wares {
-				if y.config.Type == "vip" && y.config.Address == x.config.Address && y.present {
+				if y.config.Type == "vip" && y.config.Address == x.config.Address && y.up() {
 					return y
 				}
 			}
 		}
 	}
 	return nil
+}
+
+func (l *life) Lease(group string, until instant) {
+	l.leases[group] = until
+	for _, x := range l.m.wares {
+		if x.group == group && x.config.Type == "vip" {
+			x.lease(until)
+		}
+	}
+}
+
+func (x *ware) lease(until instant) {
+	x.until = until
+	x.gate()
 }
 
 func (l *life) Suspend(group string) { l.gate(group, true) }
@@ -310,16 +363,17 @@ func (x *ware) suspend() {
 		x.heldUp = x.present
 	}
 	x.suspended = true
-	x.set(false, "is shut")
+	x.gate()
 }
 
 func (x *ware) resume() {
 	if x.suspended {
 		x.suspended = false
-		if x.heldUp {
-			x.set(true, "is open again")
+		if x.heldUp && !x.present { // somebody has taken it away meanwhile
+			x.set(true, "is put back")
 		}
 		x.heldUp = false
+		x.gate()
 	}
 }
 
@@ -330,6 +384,18 @@ func (l *life) Watch(group, resource string, on bool) {
 }
 
 func (l *life) Announce(group string) { l.w.mark("announce", l.m.name+group) }
+
+// Ping asks a target outside the cluster, which only a story can silence.
+func (l *life) Ping(p ping) {
+	n := &l.w.net
+	l.w.mark("ping", l.m.name, p.ID)
+	lost := n.mute(p.Address+p.TCP, l.m.name) || n.loss > 0 && l.w.chance.net.Float64() < n.loss
+	done, d := pinged{ID: p.ID}, n.delay()+n.delay()
+	if lost {
+		done.Failure, d = fmt.Sprintf("no answer within %s", shortDuration(p.Timeout)), p.Timeout
+	}
+	l.w.after(d, func() { l.enter(func(l *life) { l.node.Pinged(l.m.now(), done.ID, done.Failure) }) })
+}
 
 // notice lets the daemon's eyes see what happened to a resource.
 func (m *machine) notice(x *ware, reason string) {
@@ -352,6 +418,8 @@ func (m *machine) running() string {
 		text := x.group + "/" + x.config.Name
 		if x.ill != "" {
 			text += " (" + x.ill + ")"
+		} else if !x.up() {
+			text += " (shut)"
 		}
 		parts = append(parts, text)
 	}
@@ -362,7 +430,7 @@ func (m *machine) running() string {
 func (m *machine) runsAll(g *GroupConfig) bool {
 	return m.power && !slices.ContainsFunc(g.Resources, func(c ResourceConfig) bool {
 		x := m.find(g.Name, c.Name)
-		return x == nil || !x.present || x.ill != ""
+		return x == nil || !x.up() || x.ill != ""
 	})
 }
 

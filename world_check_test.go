@@ -58,17 +58,24 @@ func (c *worldChecks) run() {
 	c.addresses()
 }
 
-// addresses: never two machines with one address, as long as there is somebody on each who can take it away.
+// answers tells whether a machine answers for an address that is there. One that stands still answers for nothing, and one
+// that stood still may, until its first message from a peer: its clocks do not know. docs/design.md section 4 says so.
+func (x *ware) answers() bool {
+	return x.up() && (x.m.woke == 0 || x.m.w.now >= x.m.woke+enforcerGrace)
+}
+
+// addresses: never two machines that answer for one address, whatever has become of their daemons: the kernels hold the
+// ends of the leases.
 func (c *worldChecks) addresses() {
 	for i, a := range c.w.hosts {
 		for _, x := range a.wares {
-			if x.config.Type != "vip" || !x.present || !a.enforced() {
+			if x.config.Type != "vip" || !x.answers() {
 				continue
 			}
 			for _, b := range c.w.hosts[i+1:] {
 				for _, y := range b.wares {
-					if y.present && y.config.Type == "vip" && y.config.Address == x.config.Address && b.enforced() && !slices.Contains(c.allowed, x.group) {
-						c.fail("%s is on %s and on %s", x.config.Address, a.name, b.name)
+					if y.config.Type == "vip" && y.config.Address == x.config.Address && y.answers() && !slices.Contains(c.allowed, x.group) {
+						c.fail("%s answers on %s and on %s", x.config.Address, a.name, b.name)
 					}
 				}
 			}
@@ -115,7 +122,7 @@ func (c *worldChecks) begins(l *life, a action) {
 			}
 			// What is stateful must be gone, whoever should have stopped it. Without an address a web server is out of
 			// reach, so it may still be on its way down.
-			if x.stateful() || m.enforced() && x.config.Type != "httpd" {
+			if x.stateful() || x.answers() && (m.enforced() || x.config.Type == "vip") && x.config.Type != "httpd" {
 				c.fail("%s starts %s of %s while %s has %s", l.m.name, a.Resource, a.Group, m.name, x.config.Name)
 			}
 		}

@@ -18,6 +18,22 @@ type worldNet struct {
 	loss    float64 // of datagrams, on every link
 	cuts    []worldCut
 	sent    uint64 // datagrams
+	silent  []silence
+}
+
+// silence is a target outside the cluster that does not answer a machine, or with "" nobody.
+type silence struct{ target, machine string }
+
+func (n *worldNet) mute(target, machine string) bool {
+	return slices.Contains(n.silent, silence{target, machine}) || slices.Contains(n.silent, silence{target, ""})
+}
+
+// setSilent lets a target answer a machine (or, "", all) no more, or again.
+func (n *worldNet) setSilent(target, machine string, silent bool) {
+	n.silent = slices.DeleteFunc(n.silent, func(s silence) bool { return s.target == target && (machine == "" || s.machine == machine) })
+	if silent {
+		n.silent = append(n.silent, silence{target, machine})
+	}
 }
 
 // worldCut keeps messages from one machine to another away, on one link or, with "", on all.

@@ -33,6 +33,7 @@ type world struct {
 	told   func(at time.Duration, text string) // what people would see; nil: nobody looks
 	checks worldChecks
 	level  slog.Level
+	power  []*worldDevice // fence devices that do not do as they should
 }
 
 // happening is one event of the world.
@@ -169,7 +170,8 @@ type machine struct {
 	life  *life     // the daemon's process; nil: not running
 	dog   worldDog
 
-	runs int // of the daemon, for its session ids
+	runs int           // of the daemon, for its session ids
+	woke time.Duration // when it goes on after a standstill of all its clocks; 0: it never stood still
 }
 
 type downed struct{ iface string }
@@ -189,6 +191,7 @@ type worldClock struct {
 }
 
 func (c worldClock) local(t time.Duration) instant {
+	t = max(t, c.t0) // before that it stands still
 	d := int64(t - c.t0)
 	return c.l0 + instant(d+d/1e6*c.ppm+d%1e6*c.ppm/1e6)
 }
@@ -253,7 +256,9 @@ type life struct {
 	fresh  time.Duration        // since when it runs unfrozen
 	going  bool                 // it has been told to leave
 	acts   map[uint64]*worldAct // running operations, by id
+	fences []*worldFence        // running calls of fence devices
 	shut   map[string]bool      // groups whose addresses are shut
+	leases map[string]instant   // until when they may answer, as the node said last
 	seen   watermarks
 }
 
@@ -275,13 +280,13 @@ func (m *machine) start(bootstrap bool) error {
 		}
 	}
 	m.runs++
-	l := &life{m: m, w: m.w, acts: map[uint64]*worldAct{}, shut: map[string]bool{}, fresh: m.w.now}
+	l := &life{m: m, w: m.w, acts: map[uint64]*worldAct{}, shut: map[string]bool{}, leases: map[string]instant{}, fresh: m.w.now}
 	l.port = m.w.net.open(l, inForce)
 	opt := nodeOptions{
 		Name: m.name, Session: l.port.session.short(), Boot: m.bootID(), Bootstrap: bootstrap, Member: mem.ID, Born: m.now(),
 		Wall: func() int64 { return worldEpoch.Add(m.w.now + m.wall).UnixNano() }, Random: m.w.random,
 		Log: slog.New(worldLog{m}), Config: inForce, FileHash: configHash(m.file), FileText: compress(m.file), Restored: rs,
-		Joined: m.disk.joined == m.bootID(), Watchdog: l, DogLeft: m.dog.state(),
+		Joined: m.disk.joined == m.bootID(), Fencer: l, Watchdog: l, DogLeft: m.dog.state(),
 	}
 	if m.run.Boot == m.bootID() {
 		opt.Lease, opt.Caretaker = slices.Clone(m.run.Marks), m.run.Caretaker
@@ -347,6 +352,9 @@ func (m *machine) kill() {
 		for _, a := range l.running() {
 			a.abandoned()
 		}
+		for _, x := range m.wares { // what is shut is an address that is not there; only its daemon knew why
+			x.suspended, x.heldUp = false, false
+		}
 		m.w.mark("killed", m.name)
 	}
 }
@@ -373,6 +381,18 @@ func (l *life) freeze(d time.Duration) {
 	})
 }
 
+// stall stops the whole machine for a while, clocks and all, as a hypervisor's pause does.
+func (m *machine) stall(d time.Duration) {
+	m.clock.l0, m.clock.t0 = m.now(), m.w.now+d
+	m.woke = m.clock.t0
+	if m.life != nil {
+		m.life.freeze(d)
+	}
+}
+
+// still is for how much longer the machine stands still.
+func (m *machine) still() time.Duration { return m.clock.t0 - m.w.now }
+
 // best is the node that knows most: what an operator would ask.
 func (w *world) best() *node {
 	var best *node
@@ -396,7 +416,8 @@ type worldLog struct{ m *machine }
 var historyOnly = []string{eventFounded, eventForced, eventConfig, eventJoined, eventLost, eventBack, eventLeft, eventMember, eventPlaced,
 	eventStarted, eventRevoked, eventStopped, eventFreed, eventBlocked, eventRemoved, eventFailure, eventExpired, eventRetry, eventUnfit,
 	eventFit, eventPinned, eventUnpinned, eventStandby, eventOnline, eventMaintenance, eventMaintained, eventCleaned, eventConfirmDead,
-	eventFeature, eventLeaseShorter}
+	eventFeature, eventLeaseShorter, eventUnreached, eventReached, eventFlaps, eventBounces,
+	eventFenceAsked, eventFenced, eventFenceFailed, eventFenceDropped, eventDeviceFailed, eventDeviceMended}
 
 // telling are those of lower levels that belong to a tale all the same.
-var telling = []string{"lease-back", "caretaker-off", "yielded", "store-mended"}
+var telling = []string{"lease-back", "caretaker-off", "yielded", "store-mended", "isolated-over"}

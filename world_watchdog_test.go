@@ -123,9 +123,9 @@ func (l *life) Reset(why string) {
 // health is what a story does to a machine's own health: VERB … on NODE.
 func (m *machine) health(f []string) error {
 	switch f[0] {
-	case "stall": // disk on NODE: it answers nothing any more
+	case "jam": // disk on NODE: it answers nothing any more
 		m.disk.stalled = true
-	case "unstall": // disk on NODE
+	case "unjam": // disk on NODE
 		m.disk.stalled = false
 	case "nofork": // on NODE: it can start no process
 		m.canFork("fork/exec /bin/true: resource temporarily unavailable")

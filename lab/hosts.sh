@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# How does one machine become a small network of hosts? Sourced by demo and bench. A host is a set of namespaces: its own
+# How does one machine become a small network of hosts? Sourced by demo, bench and systemd. A host is a set of namespaces: its own
 # network, processes, mounts and name, with its own /etc, /var, /run and boot id, so that hactl runs there with the paths
 # it has on a real one. All hosts live inside namespaces of the script itself, so that they vanish with it, however it
 # ends; the folder of their disks is the only thing outside. Nothing of the machine's own is changed.
@@ -7,6 +7,7 @@
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lan=192.168.10                                     # eth0 of each host
 repl=10.0.0                                        # eth1
+boot=$here/hosts.sh                                # `boot NAME` of this script is a host's first process
 declare -A number=([alice]=11 [bob]=12 [carol]=13 [client]=200)
 
 die() { echo "${0##*/}: $*" >&2; exit 1; }
@@ -24,9 +25,8 @@ enter() {
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
   cgroup_make
-  install -d "$HACTL_LAB/bin" "$HACTL_LAB/ram"
-  install "$here/../build/"* "$HACTL_LAB/bin/"
-  setpriv --pdeathsig KILL unshare --mount --net --uts --ipc --pid --fork --kill-child -- bash "$0" "$@" &
+  install -d "$HACTL_LAB/ram"
+  setpriv --pdeathsig KILL unshare --mount --net --uts --ipc --pid --fork --kill-child -- bash "$0" "$@" <&0 &
   child=$!
   local status=0
   wait "$child" || status=$?
@@ -79,8 +79,10 @@ inner() {
   trap 'exit 143' TERM
   [[ -z $HACTL_CGROUP ]] || echo 0 >"$HACTL_CGROUP/cgroup.procs"
   mount --make-rprivate /
+  mkdir "$HACTL_LAB/proc"
+  mount --bind /proc "$HACTL_LAB/proc"             # the processes under the numbers that the machine knows them by
   mount -t proc proc /proc
-  mount -t tmpfs -o mode=755,size=256m tmpfs "$HACTL_LAB/ram"
+  mount -t tmpfs -o mode=755,size=512m tmpfs "$HACTL_LAB/ram"
   for net in lan repl; do
     ip link add "$net" type bridge stp_state 0 forward_delay 0 mcast_snooping 0
     ip link set "$net" up
@@ -104,7 +106,7 @@ host_up() {
   mkfifo "$ram/ready" "$ram/go"
   exec {ready}<>"$ram/ready"                       # for writing too: opening it waits for nobody
   unshare --mount --net --uts --ipc --pid --fork --kill-child -- \
-    bash "$here/hosts.sh" boot "$name" </dev/null >>"$HACTL_LAB/$name/log" 2>&1 {ready}>&- &
+    bash "$boot" boot "$name" </dev/null >>"$HACTL_LAB/$name/log" 2>&1 {ready}>&- &
   disown
   read -r -t 20 -u "$ready" "pid_$name" || { cat "$HACTL_LAB/$name/log" >&2; die "$name does not boot"; }
   exec {ready}>&-
@@ -119,11 +121,11 @@ host_up() {
 }
 
 # host_off NAME: the plug is pulled. The switch stops passing its frames first, or the last words of dying processes
-# would get out; its links go when all is dead, so the host never sees them go.
+# would get out; its links go when all is dead, so the host never sees them go. One that has ended by itself is as good.
 host_off() {
   local net i
-  for net in lan repl; do bridge link set dev "$1-$net" state 0; done
-  kill -9 "$(pid "$1")"
+  for net in lan repl; do bridge link set dev "$1-$net" state 0 2>/dev/null || true; done
+  kill -9 "$(pid "$1")" 2>/dev/null || true
   for ((i = 0; i < 1000; i++)); do
     [[ -d /proc/$(pid "$1") ]] || break
     sleep 0.01
