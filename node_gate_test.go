@@ -115,5 +115,7 @@ func TestSlackOfTheGateIsTold(t *testing.T) {
 	if r.n.Wake() > r.now || r.n.backed(r.n.config.group("web")) {
 		t.Error("the others do not know how late an address goes, and a group may start")
 	}
-	r.until("the others are told", time.Minute, func() bool { return r.n.state.node("alice").Enforce.Slack == lifetimeSlack && r.n.backed(r.n.config.group("web")) })
+	r.until("the others are told", time.Minute, func() bool {
+		return r.n.state.node("alice").Enforce.Slack == lifetimeSlack && r.n.backed(r.n.config.group("web"))
+	})
 }
