@@ -33,6 +33,7 @@ type order struct {
 	counts  []ResourceState // failures on this node, as counted by the state
 	counted uint64          // serial of the last failure report of this session that the state has counted
 	alone   bool            // caretaker, or without a state: nobody counts failures, and nobody can be asked
+	by      instant         // when the host is reset if it has not stopped; 0: it is not
 }
 
 // outcome is what the agent has to say; node.go makes entries of it and repeats them until they are applied.
@@ -54,6 +55,8 @@ const (
 	waitingRetry   = 500 * time.Millisecond // after errWaiting
 	unknownsToFail = 3                      // monitors in a row that could not be read
 	untoldMax      = 100                    // failures that wait to be told
+	shareMin       = 500 * time.Millisecond // of a stop in a hurry
+	overdueAfter   = 10 * time.Second       // past its timeout an action that has not ended is stuck in the kernel
 )
 
 // agent is all groups on this node.
@@ -65,6 +68,7 @@ type agent struct {
 	cancels  []uint64
 	outcomes []outcome
 	watches  []watchSwitch
+	doomed   string // a stop of what is stateful failed for good, and this is why the host may have to go
 }
 
 type watchSwitch struct {
@@ -107,8 +111,21 @@ type resourceAgent struct {
 	noticed  bool // its watcher saw something while a monitor was under way
 	stuck    bool // its stop failed under order.again == stuckAt
 	stuckAt  time.Duration
+	rung     stopRung
+	detour   bool    // it is forced for the sake of what stands on it, before its own turn
+	stopErr  string  // why the ordinary stop failed
+	due      instant // when the running action has surely ended, or will not
 	since    instant
 }
+
+// stopRung is how far up the ladder a stop has come; see climb.
+type stopRung int
+
+const (
+	rungStop  stopRung = iota // as the resource's type stops
+	rungForce                 // by the harder way that some types have
+	rungBelow                 // what it stands on was forced away under it, and it is tried once more
+)
 
 func (a *agent) group(name string) *groupAgent {
 	for _, g := range a.groups {
@@ -172,9 +189,9 @@ func (g *groupAgent) idle() bool {
 }
 
 // do asks for an operation.
-func (g *groupAgent) do(r *resourceAgent, op string, timeout time.Duration) {
+func (g *groupAgent) do(now instant, r *resourceAgent, op string, timeout time.Duration) {
 	g.a.nextID++
-	r.busy, r.op = g.a.nextID, op
+	r.busy, r.op, r.due = g.a.nextID, op, now.add(timeout+overdueAfter)
 	hint := g.order.hint
 	hint.Group = g.name
 	hint.Restart = len(r.failed) > 0 || g.started == g.order.epoch
@@ -193,7 +210,7 @@ func (g *groupAgent) watch(r *resourceAgent, on bool) {
 func (g *groupAgent) look(now instant) {
 	for _, r := range g.res {
 		if r.cond == conditionUnknown && r.busy == 0 && r.next <= now {
-			g.do(r, opMonitor, r.config.Monitor.Timeout.D())
+			g.do(now, r, opMonitor, r.config.Monitor.Timeout.D())
 		}
 	}
 }
@@ -231,7 +248,7 @@ func (a *agent) stopped(name string) bool {
 // moving is the resource on which a start or stop runs, or nil: one at a time in a group.
 func (g *groupAgent) moving() *resourceAgent {
 	for _, r := range g.res {
-		if r.busy != 0 && (r.op == opStart || r.op == opStop) {
+		if r.busy != 0 && (r.op == opStart || r.op == opStop || r.op == opForce) {
 			return r
 		}
 	}
@@ -241,7 +258,7 @@ func (g *groupAgent) moving() *resourceAgent {
 // stop takes the group down from the top, and says so when all of it is read back as stopped.
 func (g *groupAgent) stop(now instant) {
 	for _, r := range g.res {
-		if r.busy != 0 && r.op != opStop && r.cond != conditionUnknown && !r.still() {
+		if r.busy != 0 && r.op != opStop && r.op != opForce && r.cond != conditionUnknown && !r.still() {
 			g.a.cancels = append(g.a.cancels, r.busy)
 		}
 	}
@@ -250,15 +267,15 @@ func (g *groupAgent) stop(now instant) {
 		switch {
 		case r.still():
 			continue
-		case r.busy != 0:
+		case r.busy != 0 || g.moving() != nil:
 			return
 		case g.isStuck(now, r):
 			return // reported; blocked until somebody helps
 		case r.cond == conditionUnknown && r.unknowns == 0:
-			g.do(r, opMonitor, r.config.Monitor.Timeout.D()) // a stop may have effects: not for what is stopped anyway
+			g.do(now, r, opMonitor, r.config.Monitor.Timeout.D()) // a stop may have effects: not for what is stopped anyway
 			return
 		}
-		g.stopOne(r)
+		g.stopOne(now, r)
 		return
 	}
 	g.drop()
@@ -276,10 +293,29 @@ func (r *resourceAgent) still() bool {
 	return r.cond == conditionStopped && (r.busy == 0 || r.op == opFit)
 }
 
-func (g *groupAgent) stopOne(r *resourceAgent) {
+func (g *groupAgent) stopOne(now instant, r *resourceAgent) {
 	g.watch(r, false)
 	r.hold = false
-	g.do(r, opStop, r.config.Stop.Timeout.D())
+	if r.rung == rungForce {
+		g.do(now, r, opForce, g.share(now, forceTimeout))
+		return
+	}
+	g.do(now, r, opStop, g.share(now, r.config.Stop.Timeout.D()))
+}
+
+// share cuts a timeout to this resource's part of the time that is left before the host is reset, so that what follows
+// below still has its own.
+func (g *groupAgent) share(now instant, timeout time.Duration) time.Duration {
+	if g.order.by == 0 {
+		return timeout
+	}
+	left := 0
+	for _, r := range g.res {
+		if !r.still() {
+			left++
+		}
+	}
+	return min(timeout, max(shareMin, g.order.by.sub(now)/time.Duration(max(left, 1))))
 }
 
 // isStuck tells whether a failed stop must not be tried again by itself. It may be in another phase, or when the record of
@@ -334,7 +370,7 @@ func (g *groupAgent) run(now instant) {
 		case g.isStuck(now, r):
 			return
 		default:
-			g.stopOne(r)
+			g.stopOne(now, r)
 			return
 		}
 	}
@@ -348,7 +384,7 @@ func (g *groupAgent) run(now instant) {
 				r.cond, r.unknowns = conditionFailed, 0 // cannot be read: made sure of by a stop and a start
 				g.run(now)
 			} else if r.busy == 0 && r.next <= now {
-				g.do(r, opMonitor, r.config.Monitor.Timeout.D())
+				g.do(now, r, opMonitor, r.config.Monitor.Timeout.D())
 			}
 		case conditionFailed:
 			if g.mayRestart(now, r) {
@@ -358,7 +394,7 @@ func (g *groupAgent) run(now instant) {
 		case conditionStopped:
 			if r.busy == 0 && r.retryAt <= now && g.mayRestart(now, r) {
 				r.hold = false
-				g.do(r, opStart, r.config.Start.Timeout.D())
+				g.do(now, r, opStart, r.config.Start.Timeout.D())
 			}
 		}
 		return
@@ -400,7 +436,7 @@ func (g *groupAgent) mayRestart(now instant, r *resourceAgent) bool {
 func (g *groupAgent) monitor(now instant) {
 	for _, r := range g.res {
 		if r.cond == conditionRunning && r.busy == 0 && r.next <= now && r.config.Monitor.Interval > 0 {
-			g.do(r, opMonitor, r.config.Monitor.Timeout.D())
+			g.do(now, r, opMonitor, r.config.Monitor.Timeout.D())
 		}
 	}
 }
@@ -410,7 +446,7 @@ func (g *groupAgent) checkFit(now instant) {
 	for _, r := range g.res {
 		if r.busy == 0 && r.fitAt <= now && !r.gone && (r.cond == conditionStopped || r.unfit != "") {
 			r.fitAt = now.add(fitInterval)
-			g.do(r, opFit, r.config.Monitor.Timeout.D())
+			g.do(now, r, opFit, r.config.Monitor.Timeout.D())
 		}
 	}
 }
@@ -459,7 +495,7 @@ func (a *agent) done(now instant, d actionDone) {
 	switch d.Op {
 	case opStart:
 		g.startDone(now, r, d)
-	case opStop:
+	case opStop, opForce:
 		g.stopDone(now, r, d)
 	case opMonitor:
 		g.monitorDone(now, r, d)
@@ -493,10 +529,59 @@ func (g *groupAgent) stopDone(now instant, r *resourceAgent, d actionDone) {
 	r.detail = d.Err
 	if d.Err == "" {
 		r.cond, r.mustStop, r.stuck, r.since = conditionStopped, false, false, now
+		r.rung, r.stopErr, r.detour = rungStop, "", false
 		return
 	}
-	r.cond, r.stuck, r.stuckAt = conditionFailed, true, g.order.again
+	r.cond = conditionFailed
+	if r.stopErr == "" {
+		r.stopErr = d.Err
+	} else if d.Err != r.stopErr {
+		d.Err = r.stopErr + "; then: " + d.Err
+	}
+	if r.detour {
+		g.endDetour(r)
+		return
+	}
+	if g.climb(now, r) {
+		return
+	}
+	d.Op = opStop
+	r.stuck, r.stuckAt, r.rung, r.stopErr = true, g.order.again, rungStop, ""
 	g.fail(now, r, d)
+	if g.config.classOf(&r.config) == classStateful && !g.order.alone {
+		g.a.doomed = fmt.Sprintf("stop of %s in %s failed: %s", r.config.Name, g.name, d.Err)
+	}
+}
+
+// climb goes one rung up the ladder of a failed stop, false when there is none left: the harder way of its type; then, for
+// what is mounted on a DRBD device of the group, that device is taken away under it and it is tried once more. Behind the
+// last rung is the reset of the host, where data is at stake and the config allows it.
+func (g *groupAgent) climb(now instant, r *resourceAgent) bool {
+	switch {
+	case r.rung == rungStop && r.config.forcible():
+		r.rung = rungForce
+		return true
+	case r.rung == rungStop && r.config.Type == "filesystem" && onDRBD(&r.config):
+		for i := slices.Index(g.res, r) - 1; i >= 0; i-- {
+			if d := g.res[i]; d.config.Type == "drbd" && !d.still() && d.busy == 0 {
+				r.rung, d.rung, d.detour = rungBelow, rungForce, true
+				g.stopOne(now, d)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// endDetour: the device could not be taken away either. Its own stop has not been tried yet; what stands on it says both
+// reasons when its last try has failed.
+func (g *groupAgent) endDetour(d *resourceAgent) {
+	for _, r := range g.res {
+		if r.rung == rungBelow {
+			r.stopErr += "; then: " + d.stopErr
+		}
+	}
+	d.cond, d.rung, d.stopErr, d.detour = conditionRunning, rungStop, "", false
 }
 
 func (g *groupAgent) monitorDone(now instant, r *resourceAgent, d actionDone) {

@@ -484,6 +484,7 @@ func TestAgentTriesAFailedStopAgainWhenItsRecordIsGone(t *testing.T) {
 	b.order.want, b.order.epoch = wantStop, 0
 	b.do("monitor exec", conditionRunning)
 	b.end(b.expect("stop exec")[0], conditionUnknown, "busy")
+	b.end(b.expect("force exec")[0], conditionUnknown, "busy")
 	b.expect()
 	b.count("exec", 1, false)
 	b.expect()
@@ -497,6 +498,7 @@ func TestAgentTriesAFailedStopAgainWhereNobodyRecordsIt(t *testing.T) {
 	b.order.want, b.order.epoch, b.order.alone = wantStop, 0, true
 	b.do("monitor exec", conditionRunning)
 	b.end(b.expect("stop exec")[0], conditionUnknown, "busy")
+	b.end(b.expect("force exec")[0], conditionUnknown, "busy")
 	b.expect()
 	b.now = b.now.add(time.Second)
 	b.do("stop exec", conditionUnknown)

@@ -105,6 +105,7 @@ prefer = ["alice"]
 migration_threshold = 2
 [[group.resource]]
 type = "exec"
+state = "addressed" # a file on each host
 on_fail = %[2]q
 start = { command = "test ! -e $DIR/etc/%[1]s.broken && touch $DIR/etc/%[1]s.runs", timeout = "2s" }
 stop = { command = "rm -f $DIR/etc/%[1]s.runs" }

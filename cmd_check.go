@@ -310,7 +310,7 @@ func configFindings(c *Config) []finding {
 	case voters > 2:
 		all = append(all, finding{levelOK, fmt.Sprintf("voters: %d, of which %d may be away", voters, (voters-1)/2), ""})
 	}
-	all = append(all, fenceFindings(c)...)
+	all = append(all, resetFindings(c)...)
 	if len(c.Links) == 1 {
 		all = append(all, finding{levelWarn, "links: there is only one, and a fault of it looks like the death of a node", "add a [[link]] over another cable and switch"})
 	} else {
@@ -319,29 +319,54 @@ func configFindings(c *Config) []finding {
 	return all
 }
 
-// fenceFindings says which nodes can be cut off, and which groups may be taken over without it.
-func fenceFindings(c *Config) []finding {
-	var with, without []string
-	for _, n := range c.fullNodes() {
-		if len(c.fencesOf(n)) > 0 {
-			with = append(with, n)
-		} else {
-			without = append(without, n)
-		}
-	}
+// resetFindings says which nodes can be cut off, which groups need a reset of a silent host before another may take them,
+// and whether anything does it.
+func resetFindings(c *Config) []finding {
 	var all []finding
-	if len(with) > 0 {
+	if with := c.fenced(); len(with) > 0 {
 		all = append(all, finding{levelOK, "fencing: " + wordList(with, "and") + "; hactl fence test asks the devices of this node", ""})
 	}
 	var data []string
 	for i := range c.Groups {
-		if stateful(&c.Groups[i]) {
-			data = append(data, c.Groups[i].Name)
+		g := &c.Groups[i]
+		r := g.strictest()
+		if r == nil {
+			continue
+		}
+		data = append(data, g.Name)
+		if len(c.Nodes) < 3 {
+			continue // not by waiting is a group taken over there
+		}
+		wait, ends := c.silentFor(classStateful)
+		switch without := c.unfenced(); {
+		case ends:
+			all = append(all, finding{levelOK, fmt.Sprintf("group %s: stateful, taken over %s after the last sign of its node", g.Name, shortTime(wait)), ""})
+		case len(without) == 0:
+			all = append(all, finding{levelOK, fmt.Sprintf("group %s: stateful, taken over when its node is confirmed to be fenced", g.Name), ""})
+		default:
+			all = append(all, finding{levelWarn, fmt.Sprintf("group %s: %s is stateful, and neither a watchdog nor a fence device ends %s: when that node dies it waits for your word that the node is off", g.Name, r.Name, wordList(without, "or")),
+				`[watchdog] device = "/dev/watchdog", a [[fence]], or state = "addressed" where two at once do no harm`})
 		}
 	}
-	if len(without) > 0 && len(data) > 0 && len(c.Nodes) > 1 {
+	if without := c.unfenced(); len(c.Nodes) == 2 && len(without) > 0 && len(data) > 0 {
 		all = append(all, finding{levelNote, fmt.Sprintf("fencing: %s cannot be cut off, and %s more than addresses and web servers: if the daemon there is frozen, nothing keeps it from writing on when another takes over",
 			wordList(without, "and"), wordList(data, "and")+" "+plural(len(data), "holds", "hold")), "add a [[fence]] for each node"})
+	}
+	return all
+}
+
+// watchdogFindings says what the nodes have of the watchdog that is configured.
+func watchdogFindings(s *Status) []finding {
+	var all []finding
+	for _, n := range s.Nodes {
+		switch e := n.Enforce; {
+		case e == nil || e.Device == "" && e.Fault == "":
+		case e.Fault != "": // among the problems
+		case e.Soft:
+			all = append(all, finding{levelWarn, fmt.Sprintf("watchdog of %s: %s, a timer of the very kernel that it watches: a kernel that hangs, or a virtual machine that stands still, stops it too", n.Name, e.Device), "use the host's own watchdog where it has one"})
+		default:
+			all = append(all, finding{levelOK, fmt.Sprintf("watchdog of %s: %s", n.Name, e.Device), ""})
+		}
 	}
 	return all
 }
@@ -351,6 +376,7 @@ func statusFindings(s *Status) []finding {
 	all := []finding{keysFinding(s)}
 	all = append(all, linkFindings(s)...)
 	all = append(all, clockFindings(s)...)
+	all = append(all, watchdogFindings(s)...)
 	all = append(all, gateFinding(s))
 	for _, p := range s.Problems {
 		level := levelWarn

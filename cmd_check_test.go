@@ -127,8 +127,12 @@ func levels(all []finding) string {
 
 func TestConfigFindings(t *testing.T) {
 	three := sampleConfig()
-	if got, want := levels(configFindings(three)), "voters ok, fencing note, links ok"; got != want {
-		t.Errorf("three voters: %s, want %s", got, want)
+	if got, want := levels(configFindings(three)), "voters ok, group warn, group warn, links ok"; got != want {
+		t.Errorf("three voters, and nothing resets a host: %s, want %s", got, want)
+	}
+	three.Watchdog = WatchdogConfig{Device: "/dev/watchdog", Timeout: Duration(10 * time.Second)}
+	if got, want := levels(configFindings(three)), "voters ok, group ok, group ok, links ok"; got != want {
+		t.Errorf("three voters with watchdogs: %s, want %s", got, want)
 	}
 	two := sampleConfig()
 	two.Nodes, two.Links = two.Nodes[:2], two.Links[:1]
@@ -234,10 +238,11 @@ func TestFenceFindings(t *testing.T) {
 	says(configFindings(pair), levelOK, "fencing: alice and bob")
 	three := fenceState(t).Config.Effective
 	says(configFindings(three), levelOK, "fencing: alice, bob and dave")
+	says(configFindings(three), levelOK, "group web: stateful, taken over when its node is confirmed to be fenced")
 	three.Fences = three.Fences[:1]
-	says(configFindings(three), levelNote, "bob and dave cannot be cut off, and web holds more than addresses")
+	says(configFindings(three), levelWarn, "is stateful, and neither a watchdog nor a fence device ends bob or dave")
 	three.Fences, three.Groups[0].Resources[0].Type = nil, "vip"
-	if all := fenceFindings(three); len(all) > 0 {
+	if all := resetFindings(three); len(all) > 0 {
 		t.Errorf("addresses alone need no fence: %+v", all)
 	}
 }

@@ -29,6 +29,8 @@ type command struct {
 	Output *os.File
 	Stdout io.Writer // gets stdout beside the tail, for what is longer
 	Stdin  string    // what it reads; it need not read it
+	// Made is told the control group before the program starts, so that what it leaves running can be found later.
+	Made func(*cgroup)
 }
 
 const (
@@ -51,6 +53,9 @@ func (c command) run(ctx context.Context) (string, error) {
 	began := time.Now()
 	out := newOutput(c)
 	group, _ := newCgroup(c.Name) // none: the family is told by its process group
+	if c.Made != nil && group != nil {
+		c.Made(group)
+	}
 	cmd, fam, err := c.launch(out, &syscall.SysProcAttr{Setpgid: true}, group)
 	if err != nil {
 		out.close(0)

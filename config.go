@@ -9,6 +9,7 @@ import "time"
 type Config struct {
 	Cluster   ClusterConfig   `json:"cluster"`
 	Heartbeat HeartbeatConfig `json:"heartbeat"`
+	Watchdog  WatchdogConfig  `json:"watchdog"`
 	Links     []LinkConfig    `json:"links"`
 	Nodes     []NodeConfig    `json:"nodes"`
 	Pings     []PingConfig    `json:"pings,omitempty"`
@@ -31,6 +32,12 @@ type HeartbeatConfig struct {
 	Interval Duration `json:"interval"` // default 100ms, 10ms … 10s
 	Deadtime Duration `json:"deadtime"` // default 1s, at least 3 intervals
 	Port     int      `json:"port"`     // default 694, UDP and TCP
+}
+
+// WatchdogConfig says what resets a host whose daemon cannot stop its groups any more.
+type WatchdogConfig struct {
+	Device  string   `json:"device"`  // "none" (default); "reboot": none, but a failed stop reboots the host; or a path
+	Timeout Duration `json:"timeout"` // default 10s, whole seconds, at least 2 deadtimes
 }
 
 type LinkConfig struct {
@@ -101,9 +108,10 @@ type GroupConfig struct {
 
 // ResourceConfig holds the keys of all types; config_resource.go knows which belong to which type.
 type ResourceConfig struct {
-	Type    string   `json:"type"`    // vip, httpd, filesystem, drbd, exec
-	Name    string   `json:"name"`    // default: the type, with -2, -3 … when repeated in the group
-	OnFail  string   `json:"on_fail"` // restart (default), move, block, ignore: what a failed monitor leads to
+	Type    string   `json:"type"`            // vip, httpd, filesystem, drbd, exec
+	Name    string   `json:"name"`            // default: the type, with -2, -3 … when repeated in the group
+	OnFail  string   `json:"on_fail"`         // restart (default), move, block, ignore: what a failed monitor leads to
+	State   string   `json:"state,omitempty"` // addressed, stateful; empty: as its type has it, see class.go
 	Start   OpConfig `json:"start"`
 	Stop    OpConfig `json:"stop"`
 	Monitor OpConfig `json:"monitor"`

@@ -20,6 +20,7 @@ type checker struct {
 func checkMeaning(w *walker, cfg *Config) {
 	c := &checker{w, cfg}
 	c.timers()
+	c.watchdog()
 	c.links()
 	c.nodes()
 	c.reach()
@@ -28,6 +29,7 @@ func checkMeaning(w *walker, cfg *Config) {
 	c.groups()
 	c.pings()
 	c.resources()
+	c.classes()
 }
 
 // Paths of elements, for places.

@@ -35,6 +35,7 @@ func roundDuration(d time.Duration) string {
 func configExplain(c *Config) string {
 	e := &explainer{}
 	e.heartbeat(c)
+	e.watchdog(c)
 	e.takeover(c)
 	for i := range c.Pings {
 		e.b.WriteString("\n")
@@ -71,6 +72,46 @@ func (e *explainer) heartbeat(c *Config) {
 	e.row("services stop after a lost lease", c.closeAfter(), fmt.Sprintf("max(%d L, %s); the address is silent at once", closeLeases, shortDuration(closeMin)))
 }
 
+func (e *explainer) watchdog(c *Config) {
+	w := &c.Watchdog
+	e.head("\nwatchdog")
+	switch {
+	case w.watched():
+		e.row("timeout W", w.Timeout.D(), from(&watchdogSpec, "timeout", w.Timeout)+": a host whose daemon has no lease, or hangs, is reset; it runs while anything stateful may run")
+		e.row("reset after a lost lease", c.resetAfter(), "W - L at most: what is stateful has so long to stop")
+	case w.resets():
+		e.head("  no device: a failed stop of what is stateful reboots the host, but nothing does when its daemon hangs")
+	default:
+		e.head("  none: nothing resets a host")
+	}
+}
+
+// wait says how long a taker waits for a silent owner, and why.
+func (e *explainer) wait(c *Config, g *GroupConfig) {
+	class, why := g.class(), "all of it is reachable only through its addresses"
+	if r := g.strictest(); r != nil {
+		why = r.Name + " may change data while nobody can reach it"
+		if r.State != "" {
+			why = fmt.Sprintf("%s has state = %q", r.Name, r.State)
+		}
+	}
+	e.head("  %s: %s", class, why)
+	wait, ends := c.silentFor(class)
+	if fenced := c.fenced(); class == classStateful && len(fenced) > 0 && len(c.Nodes) > 2 {
+		e.head("  after a silent %s: taken over as soon as it is confirmed to be fenced", wordList(fenced, "or"))
+	}
+	switch without := c.unfenced(); {
+	case len(c.Nodes) < 3:
+	case !ends && len(without) > 0:
+		e.head("  after a silent %s: waits for `hactl confirm-dead NODE`, since nothing resets that host ([watchdog] device, [[fence]])", wordList(without, "or"))
+	case !ends:
+	case class == classStateful:
+		e.row("after a silent node", wait, "1.25 (L + 2 W) since its last heartbeat: by then its watchdog has reset it")
+	default:
+		e.row("after a silent node", wait, "1.25 L since its last heartbeat: by then its addresses are shut")
+	}
+}
+
 // takeover explains how long the loss of an owner lasts, which depends on who may decide.
 func (e *explainer) takeover(c *Config) {
 	e.head("\nfailover")
@@ -98,7 +139,7 @@ func (e *explainer) takeover(c *Config) {
 		e.row("an answer counts for", c.aloneLimit(), "2 D: without one for so long a node that is alone stops what it runs")
 		e.head("  Not protected: two nodes that cannot hear each other and both reach %s both run all groups.", wordList(c.Cluster.NeedsPing, "and"))
 	default:
-		e.row("until a group starts elsewhere", c.takeover(), "D + 0.25 L, then the time to start (below)")
+		e.row("until an addressed group is elsewhere", c.takeover(), "D + 0.25 L, then the time to start (below)")
 		e.row("a stopped or leaving owner", 0, "its own word is proof: no wait")
 	}
 	for _, n := range c.fullNodes() {
@@ -130,6 +171,7 @@ func (e *explainer) ping(c *Config, p *PingConfig) {
 
 func (e *explainer) group(c *Config, g *GroupConfig) {
 	e.head("group %s", g.Name)
+	e.wait(c, g)
 	if g.MigrationThreshold == 0 {
 		e.head("  failures never move it: migration_threshold = 0")
 	} else {
@@ -144,18 +186,9 @@ func (e *explainer) group(c *Config, g *GroupConfig) {
 		e.resource(&g.Resources[i])
 	}
 	e.row("start, at most", g.startSum(), "sum of its start timeouts")
-	e.row("stop, at most", g.stopSum(), "sum of its stop timeouts")
-	var fenced []string
-	for _, n := range c.fullNodes() {
-		if needsFence(c, g, n) {
-			fenced = append(fenced, n)
-		}
-	}
-	if len(fenced) > 0 {
-		e.head("  taken over from %s only when it is confirmed to be fenced: it holds more than addresses and web servers", wordList(fenced, "or"))
-	}
-	if len(c.Nodes) > 2 {
-		e.row("failover, at most", c.takeover()+g.startSum(), fmt.Sprintf("%s and its start; usually its start takes a small part of its timeouts", roundDuration(c.takeover())))
+	e.row("stop, at most", g.stopSum(), "sum of its stop timeouts, the forced ones too")
+	if wait, ends := c.silentFor(g.class()); ends && len(c.Nodes) > 2 {
+		e.row("failover, at most", wait+g.startSum(), fmt.Sprintf("%s and its start; usually its start takes a small part of its timeouts", roundDuration(wait)))
 	}
 }
 
@@ -175,6 +208,9 @@ func (e *explainer) resource(r *ResourceConfig) {
 	}
 	op("start", "timeout", r.Start.Timeout)
 	op("stop", "timeout", r.Stop.Timeout)
+	if r.forcible() {
+		e.row("                   stop, forced", forceTimeout, "when the stop has failed")
+	}
 	op("monitor", "interval", r.Monitor.Interval)
 	op("monitor", "timeout", r.Monitor.Timeout)
 	if r.Type == "vip" {

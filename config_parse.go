@@ -230,6 +230,8 @@ func build(file *section) *Config {
 			Port:     heartbeat.number("port"),
 		},
 	}
+	dog := file.table("watchdog")
+	c.Watchdog = WatchdogConfig{dog.text("device"), dog.duration("timeout")}
 	for _, s := range file.tables("link") {
 		c.Links = append(c.Links, LinkConfig{s.text("name"), s.text("interface"), s.text("multicast")})
 	}
@@ -279,6 +281,7 @@ func buildResource(s *section) ResourceConfig {
 		Type:    s.text("type"),
 		Name:    s.text("name"),
 		OnFail:  s.text("on_fail"),
+		State:   s.text("state"),
 		Start:   op("start"),
 		Stop:    op("stop"),
 		Monitor: op("monitor"),

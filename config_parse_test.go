@@ -204,6 +204,7 @@ func TestConfigDefaults(t *testing.T) {
 	want := &Config{
 		Cluster:   ClusterConfig{Name: "web", KeyFile: "/etc/ha.key", WaitForAll: true, NoQuorum: "stop", LogLevel: "info"},
 		Heartbeat: HeartbeatConfig{Interval: second(1) / 10, Deadtime: second(1), Port: 694},
+		Watchdog:  WatchdogConfig{Device: "none", Timeout: second(10)},
 		Links:     []LinkConfig{{"lan", "eth0", ""}, {"repl", "eth1", ""}},
 		Nodes: []NodeConfig{
 			{"alice", "full", []LinkAddress{{"lan", "192.168.10.11"}, {"repl", "10.0.0.11"}}},

@@ -82,6 +82,7 @@ func resourceSpec(name string, p pace, commands bool, own ...keySpec) tableSpec 
 	keys = append(keys, own...)
 	keys = append(keys,
 		keySpec{key: "on_fail", def: "restart", check: checkEnum(onFailModes)},
+		keySpec{key: "state", check: checkEnum(states)},
 		operation("start", p.start, "", commands),
 		operation("stop", p.stop, "", commands),
 		operation("monitor", p.timeout, p.interval, commands))
@@ -202,6 +203,14 @@ func checkAbsolute(v string) *flaw {
 		return nil
 	}
 	return newFlaw("is no absolute path", "a path that begins with \"/\"", "")
+}
+
+func checkWatchdog(v string) *flaw {
+	if v == watchdogNone || v == watchdogReboot || strings.HasPrefix(v, "/") {
+		return nil
+	}
+	return newFlaw("is no watchdog", fmt.Sprintf("a device such as \"/dev/watchdog\", %q or %q", watchdogReboot, watchdogNone),
+		didYouMean(v, []string{watchdogReboot, watchdogNone}))
 }
 
 // checkInterface follows the kernel's dev_valid_name.

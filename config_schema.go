@@ -89,6 +89,7 @@ var (
 	logLevels      = []string{"debug", "info", "warning", "error"}
 	nodeRoles      = []string{"full", "witness"}
 	failbackModes  = []string{"never", "always"}
+	states         = []string{string(classAddressed), string(classStateful)}
 	onFailModes    = []string{"restart", "move", "block", "ignore"}
 	filesystemRead = []string{"mounted", "read", "write"}
 )
@@ -107,6 +108,11 @@ var heartbeatSpec = tableSpec{"[heartbeat]", []keySpec{
 	{key: "interval", kind: kindDuration, def: "100ms", min: int64(intervalMin), max: int64(intervalMax)},
 	{key: "deadtime", kind: kindDuration, def: "1s", min: int64(deadtimeMin), max: int64(deadtimeMax)},
 	{key: "port", kind: kindInt, def: "694", min: 1, max: 65535},
+}}
+
+var watchdogSpec = tableSpec{"[watchdog]", []keySpec{
+	{key: "device", def: watchdogNone, check: checkWatchdog},
+	{key: "timeout", kind: kindDuration, def: "10s", min: int64(time.Second), max: int64(10 * time.Minute)},
 }}
 
 var linkSpec = tableSpec{"[[link]]", []keySpec{
@@ -147,6 +153,7 @@ var groupSpec = tableSpec{"[[group]]", []keySpec{
 var fileSpec = tableSpec{"the file", []keySpec{
 	{key: "cluster", kind: kindTable, required: true, table: &clusterSpec},
 	{key: "heartbeat", kind: kindTable, table: &heartbeatSpec},
+	{key: "watchdog", kind: kindTable, table: &watchdogSpec},
 	{key: "link", kind: kindTables, required: true, max: linksMax, table: &linkSpec},
 	{key: "node", kind: kindTables, required: true, max: nodesMax, table: &nodeSpec},
 	{key: "ping", kind: kindTables, max: pingsMax, table: &pingSpec},
@@ -157,7 +164,7 @@ var fileSpec = tableSpec{"the file", []keySpec{
 // sections are all tables with their keys, for hints about keys that stand in the wrong one and for the test of the
 // example.
 func sections() []*tableSpec {
-	all := []*tableSpec{&clusterSpec, &heartbeatSpec, &linkSpec, &nodeSpec, &pingSpec, &fenceSpec, &groupSpec}
+	all := []*tableSpec{&clusterSpec, &heartbeatSpec, &watchdogSpec, &linkSpec, &nodeSpec, &pingSpec, &fenceSpec, &groupSpec}
 	for i := range resourceTypes {
 		all = append(all, &resourceTypes[i].spec)
 	}

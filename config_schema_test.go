@@ -49,6 +49,7 @@ func TestExampleExplainsEveryKey(t *testing.T) {
 	}
 	keep("[cluster]", tree["cluster"])
 	keep("[heartbeat]", tree["heartbeat"])
+	keep("[watchdog]", tree["watchdog"])
 	for _, m := range tree["link"].([]map[string]any) {
 		keep("[[link]]", m)
 	}

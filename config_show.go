@@ -15,6 +15,7 @@ func configShow(c *Config) string {
 	var b strings.Builder
 	writeSection(&b, "[cluster]", "", &clusterSpec, func(key string) any { return c.Cluster.shown(key) })
 	writeSection(&b, "\n[heartbeat]", "", &heartbeatSpec, func(key string) any { return c.Heartbeat.shown(key) })
+	writeSection(&b, "\n[watchdog]", "", &watchdogSpec, func(key string) any { return c.Watchdog.shown(key) })
 	for i := range c.Links {
 		writeSection(&b, "\n[[link]]", "", &linkSpec, func(key string) any { return c.Links[i].shown(key) })
 	}
@@ -102,6 +103,16 @@ func (h *HeartbeatConfig) shown(key string) any {
 	panic("no key " + key)
 }
 
+func (w *WatchdogConfig) shown(key string) any {
+	switch key {
+	case "device":
+		return w.Device
+	case "timeout":
+		return w.Timeout
+	}
+	panic("no key " + key)
+}
+
 func (l *LinkConfig) shown(key string) any {
 	switch key {
 	case "name":
@@ -172,7 +183,7 @@ func (g *GroupConfig) shown(key string) any {
 
 func (r *ResourceConfig) shown(key string) any {
 	texts := map[string]string{
-		"type": r.Type, "name": r.Name, "on_fail": r.OnFail, "address": r.Address, "interface": r.Interface,
+		"type": r.Type, "name": r.Name, "on_fail": r.OnFail, "state": r.State, "address": r.Address, "interface": r.Interface,
 		"config_file": r.ConfigFile, "status_url": r.StatusURL, "unit": r.Unit, "program": r.Program, "device": r.Device,
 		"directory": r.Directory, "fstype": r.FSType, "options": r.Options, "resource": r.Resource,
 	}

@@ -26,6 +26,9 @@ func anyConfig(t *rapid.T) *Config {
 		Heartbeat: HeartbeatConfig{Interval: between("interval", intervalMin, intervalMax), Port: rapid.IntRange(1, 65535).Draw(t, "port")},
 	}
 	c.Heartbeat.Deadtime = between("deadtime", max(deadtimeMin, intervalsInDead*c.Heartbeat.Interval.D()), deadtimeMax)
+	second := int64(time.Second)
+	c.Watchdog.Timeout = Duration(rapid.Int64Range((2*int64(c.Heartbeat.Deadtime)+second-1)/second, 600).Draw(t, "watchdog") * second)
+	c.Watchdog.Device = rapid.SampledFrom([]string{watchdogNone, watchdogReboot, "/dev/watchdog1"}).Draw(t, "watchdog device")
 	nodes, links := rapid.IntRange(1, nodesMax).Draw(t, "nodes"), rapid.IntRange(1, linksMax).Draw(t, "links")
 	six := make([]bool, links)
 	for l := range links {
@@ -128,6 +131,7 @@ func anyResource(t *rapid.T, group, i int, between func(string, time.Duration, t
 	r := ResourceConfig{
 		Type: rapid.SampledFrom(resourceTypeNames()).Draw(t, "type"), Name: "r" + unique,
 		OnFail:  rapid.SampledFrom(onFailModes).Draw(t, "on_fail"),
+		State:   rapid.SampledFrom(append([]string{""}, states...)).Draw(t, "state"),
 		Start:   OpConfig{Timeout: between("start", timeoutMin, timeoutMax)},
 		Stop:    OpConfig{Timeout: between("stop", timeoutMin, timeoutMax)},
 		Monitor: OpConfig{Timeout: between("timeout", timeoutMin, timeoutMax), Interval: between("interval", monitorMin, timeoutMax)},

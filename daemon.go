@@ -55,6 +55,7 @@ type daemon struct {
 	store    *diskStore
 	net      *network
 	host     *host
+	dog      *hostDog
 	fencer   *fenceAgents
 	node     *node
 	files    *configFile
@@ -229,6 +230,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 	}
 	d.wired = cfg
 	d.host = newHost(d.o.RunDir, openGates(nil, d.log), d.log, d.emit)
+	d.dog = newHostDog(d.o.RunDir, d.log, func(s dogState) { d.emit(s) })
 	d.fencer = newFenceAgents(d.log, d.emit)
 	marks, caretaker := d.readLease()
 	joined, err := d.folder.Boot()
@@ -240,8 +242,18 @@ func (d *daemon) begin(restored *restored, m member) error {
 		Wall: func() int64 { return time.Now().UnixNano() }, Random: random, Log: d.log,
 		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Listed: d.listed, Restored: restored,
 		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker, Fencer: d.fencer,
+		Watchdog: d.dog, DogLeft: d.dog.is,
 	}, d.net, d.host, d)
+	if err == nil {
+		d.tellGate()
+	}
 	return err
+}
+
+// tellGate lets the node say what holds the end of a lease here; on a link the gate may fail, and come back.
+func (d *daemon) tellGate() {
+	g := d.host.Gate()
+	d.node.GateIs(g.Kind, g.Slack)
 }
 
 func random() uint64 {
@@ -265,6 +277,10 @@ func (d *daemon) serve(ctx context.Context) error {
 		}
 	})
 	wg.Go(func() { watchLinks(around, d.log, func() { d.post(around, (*node).LinksChanged) }) })
+	wg.Go(func() { d.dog.run(around) })
+	wg.Go(func() {
+		newForkWatch(func(fault string) { d.post(around, func(n *node, now instant) { n.CanFork(now, fault) }) }).run(around)
+	})
 	wg.Go(func() { d.files.watch(around) })
 	wg.Go(func() { d.watchKeys(around) })
 	wg.Go(func() { d.askDetails(around) })
@@ -331,7 +347,7 @@ func (d *daemon) loop(ctx context.Context) {
 				return
 			}
 			leaving = true
-			most := d.node.config.stopLongest() + 10*d.node.deadtime() + 5*time.Second
+			most := d.node.config.stopLongest() + d.node.config.stopExtra()
 			limit = boottime().add(most)
 			d.log.Info("stopping: handing over", "event", "daemon-stopping")
 			tellSystemd(sd.SdNotifyStopping, extendStop(most+stopSlack))
@@ -341,6 +357,7 @@ func (d *daemon) loop(ctx context.Context) {
 			return
 		}
 		d.retire()
+		d.tellGate()
 		now = boottime()
 		d.publishIfDue(now)
 		if leaving {
@@ -367,6 +384,8 @@ func (d *daemon) handle(e any) {
 		d.node.ActionDone(now, e)
 	case noticed:
 		d.node.Noticed(now, e)
+	case dogState:
+		d.node.WatchdogIs(now, e)
 	case pinged:
 		d.node.Pinged(now, e.ID, e.Failure)
 	case fenceDone:

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -297,6 +299,52 @@ func (d *drbd) Stop(ctx context.Context) error {
 			return d.refused(ctx, "secondary", err)
 		}
 	}
+}
+
+// forceSince is the first DRBD that can be made secondary while it is in use; the I/O of whoever uses it fails then.
+const forceSince = "9.1"
+
+// Force makes it secondary although it is held open: the rung after a stop that failed.
+func (d *drbd) Force(ctx context.Context) error {
+	if v := d.kernelVersion(); !atLeast(v, forceSince) {
+		return fmt.Errorf("DRBD %s cannot be made secondary while it is in use: only %s and later can", v, forceSince)
+	}
+	if _, err := d.run(ctx, "drbdadm", "secondary", "--force", d.name); err != nil {
+		return d.refused(ctx, "secondary --force", err)
+	}
+	s, err := d.read(ctx)
+	if err != nil {
+		return err
+	}
+	if s != nil && s.Role != drbdSecondary {
+		return fmt.Errorf("drbdadm secondary --force %s said nothing, but its role is %s: see dmesg", d.name, s.Role)
+	}
+	return nil
+}
+
+// kernelVersion is that of the loaded module, "" when it cannot be read.
+func (d *drbd) kernelVersion() string {
+	b, err := os.ReadFile(filepath.Join(d.sys, "module/drbd/version"))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// atLeast compares versions number by number.
+func atLeast(version, least string) bool {
+	have := strings.Split(version, ".")
+	for i, want := range strings.Split(least, ".") {
+		if i >= len(have) {
+			return false
+		}
+		h, err := strconv.Atoi(have[i])
+		w, _ := strconv.Atoi(want)
+		if err != nil || h != w {
+			return err == nil && h > w
+		}
+	}
+	return true
 }
 
 // holders names who has the devices of a resource open.

@@ -583,3 +583,38 @@ func TestNewDRBD(t *testing.T) {
 }
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
+
+func TestDRBDForce(t *testing.T) {
+	const primary, secondary = "connected-uptodate-uptodate/a", "connected-secondary-secondary/a"
+	for _, c := range []struct {
+		name, version, want string
+		steps               []string
+		runs                int
+	}{
+		{"9.1", "9.1.14", "", []string{"ok " + secondary}, 1},
+		{"9.2", "9.2.0-1", "", []string{"ok " + secondary}, 1},
+		{"10", "10.0", "", []string{"ok " + secondary}, 1},
+		{"8.4", "8.4.11", "DRBD 8.4.11 cannot be made secondary while it is in use: only 9.1 and later can", nil, 0},
+		{"9.0", "9.0.30", "only 9.1 and later can", nil, 0},
+		{"unknown", "", "only 9.1 and later can", nil, 0},
+		{"says yes and does not", "9.1.14", "said nothing, but its role is Primary", []string{"ok " + primary}, 1},
+	} {
+		d, f := newFakeDRBD(t, primary, map[string][]string{"drbdadm secondary": c.steps})
+		if c.version != "" {
+			dir := filepath.Join(d.sys, "module/drbd")
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "version"), []byte(c.version+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := d.Force(testContext(t, 10*time.Second))
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+		if n := f.called("drbdadm secondary --force r0"); n != c.runs {
+			t.Errorf("%s: forced %d times, want %d", c.name, n, c.runs)
+		}
+	}
+}

@@ -55,6 +55,8 @@ func Apply(s *State, index uint64, e *Entry) (events []Event, refused string) {
 		a.failure()
 	case entryUnfit:
 		a.unfit()
+	case entryEnforce:
+		a.enforce()
 	case entryReach:
 		a.reach()
 	case entryRetry:
@@ -200,6 +202,7 @@ func (a *applying) config() {
 	for _, g := range next.Effective.Groups {
 		gs := a.addGroup(g.Name)
 		gs.Removed, gs.Last = false, nil
+		gs.Stateful = gs.Owner != "" && (gs.Stateful || g.class() == classStateful)
 	}
 	for i := range s.Groups {
 		if g := &s.Groups[i]; next.Effective.group(g.Name) == nil && !g.Removed {
@@ -255,6 +258,10 @@ func (a *applying) join() {
 	n.Since = a.s.Clock
 	if f := a.s.fence(n.Name); f != nil && (rebooted || f.Phase == fenceConfirmed) {
 		a.dropFence(n.Name) // it spoke of the boot before, or was wrong: either way it proves nothing of what comes now
+	}
+	n.Enforce = Enforcement{}
+	if a.e.Enforce != nil {
+		n.Enforce = *a.e.Enforce
 	}
 	for i := range a.s.Groups {
 		g := &a.s.Groups[i]
@@ -408,6 +415,10 @@ func (a *applying) place() {
 		a.refuse("%s cannot own a group", n.Name)
 		return
 	}
+	if a.e.Proof == proofLease && g.Proof == "" && !a.s.leaseProves(g) {
+		a.refuse("%s may still run %s: nothing ends it there", g.Owner, g.Name)
+		return
+	}
 	clean := g.Clean
 	if !free {
 		clean = g.Stopped
@@ -415,6 +426,8 @@ func (a *applying) place() {
 			a.bounce(g, n.Name)
 		}
 	}
+	c := a.s.Config.Effective.group(g.Name)
+	g.Stateful = c == nil || c.class() == classStateful
 	a.s.LastEpoch++
 	g.Owner, g.Epoch, g.Clean, g.Stopped, g.Proof, g.Unleased = n.Name, a.s.LastEpoch, clean, false, "", false
 	a.setPhase(g, phasePlaced)
@@ -450,13 +463,13 @@ func (a *applying) free() {
 	if g == nil {
 		return
 	}
-	if g.Epoch != a.e.Epoch || g.Phase != phaseRevoked || g.Proof == "" && a.e.Proof == "" {
+	if g.Epoch != a.e.Epoch || g.Phase != phaseRevoked || g.Proof == "" && (a.e.Proof == "" || a.e.Proof == proofLease && !a.s.leaseProves(g)) {
 		a.refuse("%s is %s at epoch %d", g.Name, g.Phase, g.Epoch)
 		return
 	}
 	a.event(eventFreed, g.Owner, g.Name, "%s runs nowhere: %s", g.Name, a.e.Why)
 	a.setPhase(g, phaseFree)
-	g.Owner, g.Clean, g.Stopped, g.Proof = "", g.Stopped, false, ""
+	g.Owner, g.Clean, g.Stopped, g.Proof, g.Stateful = "", g.Stopped, false, "", false
 	if g.Removed {
 		a.event(eventRemoved, "", g.Name, "%s is forgotten: it is no longer in the config", g.Name)
 		a.s.Groups = slices.DeleteFunc(a.s.Groups, func(x GroupState) bool { return x.Name == a.e.Group })
@@ -485,10 +498,13 @@ func (a *applying) started() {
 		a.refuse("%s has left: what it runs no daemon stops when its lease ends", g.Owner)
 		return
 	}
-	obeys := g.Unleased
+	c := a.s.Config.Effective.group(g.Name)
+	relaxes := g.Stateful && c != nil && c.class() == classAddressed && a.e.Base == a.s.Config.Generation
+	obeys := g.Unleased || relaxes
 	g.Unleased = false
+	g.Stateful = g.Stateful && !relaxes
 	if g.Phase == phaseStarted && obeys {
-		return // its owner has seen the end of maintenance and lives by its lease again
+		return // its owner has seen the end of maintenance, or an edit, and lives by its lease again
 	}
 	if g.Phase != phasePlaced {
 		a.refuse("%s is %s", g.Name, g.Phase)
@@ -606,6 +622,24 @@ func (a *applying) reach() {
 	} else {
 		n.Reach = slices.Insert(n.Reach, i, r)
 	}
+}
+
+// enforce takes what a node says that ends a lease there.
+func (a *applying) enforce() {
+	n := a.theNode()
+	if n == nil {
+		return
+	}
+	if n.Session != a.e.Session || a.e.Enforce == nil || n.Enforce == *a.e.Enforce {
+		a.refuse("no change, or of another session")
+		return
+	}
+	was := n.Enforce
+	n.Enforce = *a.e.Enforce
+	if was.Watchdog = n.Enforce.Watchdog; was == n.Enforce {
+		return // it comes and goes with what the node runs: no news
+	}
+	a.event(eventEnforce, n.Name, "", "what ends a lease on %s: %s", n.Name, n.Enforce)
 }
 
 // retry gives the owner another try with what has used up its tries, since nobody else can take the group.

@@ -158,7 +158,7 @@ func (r *ruling) order() []string {
 // verdict stamps rule and sentence on the group's verdict and on the entry that the rule has proposed.
 func (r *ruling) verdict(id, text string) {
 	v := Verdict{Group: r.g.Name, Rule: id, Text: text}
-	if w := r.d.Wake; w != 0 && id == "G6" && r.leaseProves() {
+	if w := r.d.Wake; w != 0 && id == "G6" && r.s.leaseProves(r.g) {
 		v.Until = r.view().Over
 	}
 	for i := range r.d.Entries {
@@ -508,6 +508,9 @@ func (r *ruling) provenInactive() (string, bool) {
 		text = r.g.Owner + " is fenced"
 	case r.leaseOver():
 		proof, text = proofLease, r.g.Owner+"'s lease is over"
+		if r.g.class() == classStateful {
+			text += ", and its watchdog has had its time"
+		}
 	case r.v.Alone && !r.v.node(r.g.Owner).Heard:
 		proof, text = proofIgnore, r.g.Owner+" is silent, and two_node = \"ignore\" takes that for death"
 	default:
@@ -522,20 +525,11 @@ func (r *ruling) provenInactive() (string, bool) {
 func (r *ruling) leaseOver() bool {
 	v := r.view()
 	// While the owner is heard it will say itself that it has stopped: a slow stop is no proof.
-	if n := r.v.node(r.g.Owner); v.Known == 0 || !r.leaseProves() || n.Heard && n.NoLease == 0 {
+	if n := r.v.node(r.g.Owner); v.Known == 0 || !r.s.leaseProves(r.g) || n.Heard && n.NoLease == 0 {
 		return false
 	}
 	r.wake(v.Over)
 	return r.v.Now >= v.Over
-}
-
-// leaseProves tells whether the owner surely ends with its lease.
-func (r *ruling) leaseProves() bool {
-	c := r.c
-	if c == nil {
-		c = r.g.Last
-	}
-	return !r.g.Unleased && !r.s.Config.Effective.twoVoters() && !needsFence(r.s.Config.Effective, c, r.g.Owner)
 }
 
 func (r *ruling) waitForProof() (string, bool) {
@@ -544,15 +538,40 @@ func (r *ruling) waitForProof() (string, bool) {
 	}
 	owner, v := r.g.Owner, r.view()
 	n, fencing := r.v.node(owner), r.fenceText(owner)
+	ends := v.Known != 0 && r.s.leaseProves(r.g) && (!n.Heard || n.NoLease > 0)
 	switch {
-	case n.Heard && fencing == "":
-		return fmt.Sprintf("%s; waiting for %s to stop it", r.g.Why, owner), true
+	case fencing != "" && ends:
+		return fmt.Sprintf("%s; %s, else %s", r.g.Why, fencing, r.waitText()), true
 	case fencing != "":
 		return fmt.Sprintf("%s; %s", r.g.Why, fencing), true
-	case v.Known != 0 && r.leaseProves():
-		return fmt.Sprintf("%s; waiting for the end of %s's lease, in %s", r.g.Why, owner, max(0, v.Over.sub(r.v.Now)).Round(10*time.Millisecond)), true
+	case n.Heard && !ends:
+		return fmt.Sprintf("%s; waiting for %s to stop it", r.g.Why, owner), true
+	case ends:
+		return fmt.Sprintf("%s; %s", r.g.Why, r.waitText()), true
+	case !r.g.Unleased && !r.s.Config.Effective.twoVoters() && len(r.s.Config.Effective.fencesOf(owner)) == 0:
+		return fmt.Sprintf("%s; %s was not proven inactive, and no watchdog or fence ends it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true
 	}
 	return fmt.Sprintf("%s; %s may still run it: make sure that it is off, then: hactl confirm-dead %s", r.g.Why, owner, owner), true
+}
+
+// waitText says what the end of the owner's lease brings, and when.
+func (r *ruling) waitText() string {
+	left, what := roundWait(r.view().Over.sub(r.v.Now)), r.g.Owner+"'s lease ends"
+	if r.g.class() == classStateful {
+		what = r.g.Owner + "'s watchdog has reset it"
+	}
+	if len(r.may) > 0 && r.may[0].May {
+		return fmt.Sprintf("%s takes over in %s: %s", r.may[0].Node, left, what)
+	}
+	return fmt.Sprintf("waiting until %s, in %s", what, left)
+}
+
+// roundWait counts a long wait down in seconds, so that who follows it reads no more lines than that.
+func roundWait(left time.Duration) time.Duration {
+	if left >= 2*time.Second {
+		return left.Round(time.Second)
+	}
+	return max(0, left).Round(10 * time.Millisecond)
 }
 
 func (r *ruling) ownerLost() (string, bool) {

@@ -24,6 +24,7 @@ const (
 	eventRetry        = "resource-retry"
 	eventUnfit        = "node-unfit"
 	eventFit          = "node-fit"
+	eventEnforce      = "enforcement-changed"
 	eventUnreached    = "target-lost"
 	eventReached      = "target-back"
 	eventFlaps        = "node-flaps"

@@ -76,6 +76,11 @@ func (e *execResource) startCommand(ctx context.Context) error {
 	defer out.Close()
 	c := e.command(opStart, e.c.Start.Command)
 	c.Output = out
+	c.Made = func(g *cgroup) {
+		if err := writeRunFile(e.base+".cgroup", []byte(g.path)); err != nil {
+			e.env.Log.Warn("cannot note what a start leaves running", "resource", e.c.Name, "error", err)
+		}
+	}
 	_, err = c.run(ctx)
 	var failed *outputError
 	if errors.As(err, &failed) {
@@ -110,24 +115,58 @@ func (e *execResource) Stop(ctx context.Context) error {
 		return err
 	}
 	if e.c.Monitor.Command != "" {
-		var b pollBackoff
-		for {
-			c, err := e.monitorCommand(ctx)
-			if c == conditionStopped {
-				break
-			}
-			if err == nil {
-				err = fmt.Errorf("monitor says %s", c)
-			}
-			if !b.wait(ctx, nil) {
-				return fmt.Errorf("stop went well, and yet: %w (%w)", err, ctx.Err())
-			}
+		if err := e.stopped(ctx); err != nil {
+			return fmt.Errorf("stop went well, and yet: %w", err)
 		}
 	}
-	if err := os.Remove(e.base + ".exec"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove mark: %w", err)
+	return e.unmark()
+}
+
+// stopped reads back what a stop did, until its time is over.
+func (e *execResource) stopped(ctx context.Context) error {
+	var b pollBackoff
+	for {
+		c, err := e.monitorCommand(ctx)
+		if c == conditionStopped {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("monitor says %s", c)
+		}
+		if !b.wait(ctx, nil) {
+			return fmt.Errorf("%w (%w)", err, ctx.Err())
+		}
+	}
+}
+
+// unmark forgets what was started.
+func (e *execResource) unmark() error {
+	for _, suffix := range []string{".exec", ".cgroup"} {
+		if err := os.Remove(e.base + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove mark: %w", err)
+		}
 	}
 	return nil
+}
+
+// Force kills what the start command left running, whatever it is: the rung after a stop command that failed.
+func (e *execResource) Force(ctx context.Context) error {
+	path, err := os.ReadFile(e.base + ".cgroup")
+	if err != nil {
+		return fmt.Errorf("kill what %s left running: no control group of its start is known: %w", e.c.Name, err)
+	}
+	if g := openCgroup(string(path)); g != nil {
+		if err := (family{group: g}).kill(); err != nil {
+			return fmt.Errorf("kill what %s left running: %w", e.c.Name, err)
+		}
+		g.leave()
+	}
+	if e.c.Monitor.Command != "" {
+		if err := e.stopped(ctx); err != nil {
+			return fmt.Errorf("all that its start left running is killed, and yet: %w", err)
+		}
+	}
+	return e.unmark()
 }
 
 func (e *execResource) Monitor(ctx context.Context) (condition, error) {

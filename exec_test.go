@@ -219,3 +219,30 @@ func TestExecNeedsCommands(t *testing.T) {
 		}
 	}
 }
+
+// A stop command that fails is followed by the end of what the start command left running, by this daemon or the next.
+func TestExecForceKillsWhatTheStartLeftRunning(t *testing.T) {
+	dir, env := t.TempDir(), testEnv(t)
+	start := "sleep 1000 </dev/null >/dev/null 2>&1 & echo $! > $D/pid"
+	make := func() *execResource {
+		return execIn(t, env, dir, start, "exit 1", "kill -0 $(cat $D/pid) || exit 7")
+	}
+	e := make()
+	if err := e.Start(patient(t), startHint{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Stop(patient(t)); err == nil {
+		t.Fatal("a stop command that fails has stopped it")
+	}
+	wantCondition(t, e, conditionRunning, "")
+	if _, err := newCgroup("test"); err != nil {
+		t.Skipf("no control groups here: %v", err)
+	}
+	if err := make().Force(patient(t)); err != nil {
+		t.Fatal(err)
+	}
+	wantCondition(t, e, conditionStopped, "")
+	if err := make().Force(patient(t)); err == nil || !strings.Contains(err.Error(), "no control group of its start is known") {
+		t.Errorf("once more: %v", err)
+	}
+}

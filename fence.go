@@ -54,10 +54,12 @@ func (s *State) fence(node string) *FenceState {
 	return nil
 }
 
-// needsFence tells whether the end of a lease proves nothing for a group on that owner: its data would be written from two
-// sides if the owner had not really let go, and there is a device that can make sure. The one place that decides it.
-func needsFence(c *Config, g *GroupConfig, owner string) bool {
-	return g != nil && stateful(g) && len(c.fencesOf(owner)) > 0
+// leaseProves tells whether the owner of a group surely ends with its lease: what may change data while nobody can reach
+// it only where a watchdog resets its host. Else a fence, its own word, its next boot or an operator's word prove it. The
+// one place that decides it. Of two voters one alone has no lease that could end, and the other goes on as caretaker.
+func (s *State) leaseProves(g *GroupState) bool {
+	_, ends := s.beyond(g)
+	return ends && !g.Unleased && !s.Config.Effective.twoVoters()
 }
 
 // targets are the nodes that the device fences.
@@ -101,6 +103,15 @@ func (c *Config) fencesOf(node string) []*FenceConfig {
 	return out
 }
 
+// fenced and unfenced are the full nodes with a device and those without.
+func (c *Config) fenced() []string {
+	return slices.DeleteFunc(c.fullNodes(), func(n string) bool { return len(c.fencesOf(n)) == 0 })
+}
+
+func (c *Config) unfenced() []string {
+	return slices.DeleteFunc(c.fullNodes(), func(n string) bool { return len(c.fencesOf(n)) > 0 })
+}
+
 func (c *Config) fence(name string) *FenceConfig {
 	for i := range c.Fences {
 		if c.Fences[i].Name == name {
@@ -108,11 +119,6 @@ func (c *Config) fence(name string) *FenceConfig {
 		}
 	}
 	return nil
-}
-
-// stateful groups hold data that must not be written from two sides.
-func stateful(c *GroupConfig) bool {
-	return slices.ContainsFunc(c.Resources, func(r ResourceConfig) bool { return r.Type != "vip" && r.Type != "httpd" })
 }
 
 // fenceHint is what helps a group whose stop has failed, and needs nothing mended; "" where there is no device.
@@ -306,12 +312,8 @@ func (r *ruling) mustFence(n *NodeState) (why, mute string) {
 		if g.Owner != n.Name || g.Proof != "" || g.Phase != phaseRevoked && g.Phase != phaseBlocked {
 			continue
 		}
-		c := r.s.Config.Effective.group(g.Name)
-		if c == nil {
-			c = g.Last
-		}
-		if g.Phase != phaseBlocked && !g.Unleased && !needsFence(r.s.Config.Effective, c, n.Name) {
-			continue // the end of its lease is proof enough
+		if g.Phase != phaseBlocked && !g.Unleased && g.class() == classAddressed {
+			continue // the end of its lease is proof enough; data are not left to wait for a watchdog
 		}
 		if v.Heard {
 			mute = "it has no lease for " + v.NoLease.Round(time.Millisecond).String()

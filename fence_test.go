@@ -19,7 +19,7 @@ func fenceState(t *testing.T) *State {
 		s.Nodes = append(s.Nodes, NodeState{Name: n, Member: uint64(i + 1), Voter: true, Session: uint64(10 + i), Boot: n + "-1", Joined: true})
 	}
 	s.Nodes[0].Lost = &Mark{}
-	s.Groups = []GroupState{{Name: "web", Phase: phaseRevoked, Owner: "alice", Epoch: 5, Why: "alice is lost"}}
+	s.Groups = []GroupState{{Name: "web", Phase: phaseRevoked, Owner: "alice", Epoch: 5, Why: "alice is lost", Stateful: true}}
 	return s
 }
 
@@ -186,13 +186,32 @@ func TestDeviceFaultsAreToldOnce(t *testing.T) {
 	}
 }
 
-// Only what the end of a lease does not end needs a fence, and only where there is one.
-func TestNeedsFence(t *testing.T) {
-	c := fenceState(t).Config.Effective
-	web := c.group("web")
-	addresses := GroupConfig{Name: "a", Resources: []ResourceConfig{{Type: "vip"}, {Type: "httpd"}}}
-	if !needsFence(c, web, "alice") || needsFence(c, &addresses, "alice") || needsFence(c, web, "zoe") || needsFence(c, nil, "alice") {
-		t.Error("the wrong groups need a fence")
+// The end of a lease proves something of addresses, and of data where a watchdog resets their owner.
+func TestLeaseProves(t *testing.T) {
+	s := fenceState(t)
+	web, alice := s.group("web"), s.node("alice")
+	if s.leaseProves(web) {
+		t.Error("data, and nothing resets its owner")
+	}
+	alice.Enforce.Watchdog = 10 * time.Second
+	if !s.leaseProves(web) {
+		t.Error("data, and a watchdog resets its owner")
+	}
+	web.Unleased = true
+	if s.leaseProves(web) {
+		t.Error("left running in maintenance")
+	}
+	alice.Enforce.Watchdog, web.Stateful, web.Unleased = 0, false, false
+	if !s.leaseProves(web) {
+		t.Error("addresses alone")
+	}
+	s.Config.Effective.Nodes = s.Config.Effective.Nodes[:2]
+	if s.leaseProves(web) {
+		t.Error("two voters")
+	}
+	s.Config.Effective, web.Owner = rigConfig("alice", "bob", "dave"), "zoe"
+	if s.leaseProves(web) {
+		t.Error("an owner that nobody knows")
 	}
 }
 

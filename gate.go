@@ -47,14 +47,7 @@ type gated struct {
 	gate  *gate
 }
 
-// What enforces the end of a lease on this host.
-const (
-	gateBPF      = "bpf"       // the kernel looks at each packet
-	gateLifetime = "valid_lft" // the kernel takes the address away, in whole seconds
-	gateNone     = "none"      // nobody but the daemon
-)
-
-// How late each of them may be.
+// How late each kind of gate may be.
 const (
 	gateSlack     = 2 * time.Millisecond // what has passed the gate may still lie in a queue of the interface
 	lifetimeSlack = 1250 * time.Millisecond

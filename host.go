@@ -141,6 +141,14 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 		if err = t.res.Stop(ctx); err == nil {
 			h.forget(a.Group, a.Config)
 		}
+	case opForce:
+		err = errors.New("it has no harder way to stop")
+		if f, ok := t.res.(forcer); ok {
+			err = f.Force(ctx)
+		}
+		if err == nil {
+			h.forget(a.Group, a.Config)
+		}
 	case opMonitor:
 		d.Condition, err = t.res.Monitor(ctx)
 	case opFit:

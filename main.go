@@ -12,6 +12,8 @@
 //	engine*.go lease.go     who runs what: the rule table, and when an owner is surely gone
 //	reach.go ping.go        which targets outside the cluster answer
 //	consensus.go            how the nodes agree: etcd's raft
+//	class.go node_watchdog.go watchdog.go        what must have ended before another takes over, and what ends it
+//	node_sick.go health.go                       is this node well?
 //	fence.go fence_run.go fence_agent.go         who is cut off, how, and by which program
 //	agent.go host.go resource.go                 make what runs here match the state
 //	vip.go httpd.go filesystem.go drbd.go exec.go    one type of resource each

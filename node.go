@@ -3,8 +3,9 @@
 // a simulator drive the same code. Every call is one event; advance then does all that follows from it.
 //
 // The parts: node_raft.go (log, founding, incarnations), node_lease.go (heartbeats, grants, orders for the agent),
-// node_gate.go (the end of a grant, as the kernel holds it), node_lead.go (the leader's view and every proposal),
-// node_fence*.go (who is cut off), node_command.go (the operator), node_status.go (what is shown).
+// node_gate.go (the end of a grant, as the kernel holds it), node_watchdog.go (what resets this host), node_sick.go (whether
+// it is well), node_lead.go (the leader's view and every proposal), node_fence*.go (who is cut off), node_command.go (the
+// operator), node_status.go (what is shown).
 
 package main
 
@@ -32,6 +33,8 @@ type nodeOptions struct {
 	Joined    bool        // this node has joined since its kernel booted
 	Lease     []leaseMark // what the last process was granted, if in this boot
 	Caretaker bool        // and whether it was a caretaker
+	Watchdog  watchdog    // nil: none
+	DogLeft   dogState    // what a process before this one left running
 	Fencer    fencer      // calls the fence devices of the config
 }
 
@@ -93,6 +96,7 @@ type node struct {
 	holds       []hold // of revokes stored here, told again with each beat until settled
 	nextBeat    instant
 	lapsed      []lapse
+	closing     []leaseMark // of revoked groups that are being stopped: when their leases end
 	gates       []gateWord
 	caretaker   bool
 	marks       []leaseMark // what was granted in this boot, by this process or the one before
@@ -106,6 +110,13 @@ type node struct {
 	paused      standstill
 	hearing     instant // since when this node hears a majority of the voters; 0: it does not
 	unfound     string  // why no cluster is founded yet
+
+	// what ends a lease here when this process cannot: see node_watchdog.go
+	gateKind  string // gate*
+	gateSlack time.Duration
+	dog       dogCare
+	doom      doom
+	vitals    vitals
 
 	// leading and proposing
 	agent     agent
@@ -151,6 +162,7 @@ func newNode(now instant, opt nodeOptions, tr transport, act actuator, keep keep
 	n.peers.self = opt.Name
 	n.ledger.born = now
 	n.appliedAt = now
+	n.dog.is = opt.DogLeft
 	n.nextTick, n.nextBeat = now, now
 	if opt.Restored == nil {
 		return n, nil
@@ -164,7 +176,10 @@ func newNode(now instant, opt nodeOptions, tr transport, act actuator, keep keep
 func (n *node) deadtime() time.Duration { return n.config.Heartbeat.Deadtime.D() }
 
 // Tick is the event that time has passed.
-func (n *node) Tick(now instant) { n.advance(now) }
+func (n *node) Tick(now instant) {
+	n.countTurn(now)
+	n.advance(now)
+}
 
 // ActionDone is the event that an operation has ended.
 func (n *node) ActionDone(now instant, d actionDone) {
@@ -205,6 +220,7 @@ func (n *node) Saved(now instant, s saved) {
 		n.storeErr = ""
 		n.version++
 	}
+	n.savedUpTo(now, s.Done)
 	n.persisted(now, s.Done)
 	n.advance(now)
 }
@@ -231,14 +247,17 @@ func (n *node) advance(now instant) {
 	}
 	n.rejoin(now)
 	n.found(now)
+	n.tellSick(now)
 	n.beat(now)
 	n.judgeQuorum(now)
 	n.askTargets(now)
 	n.forceIfIgnored(now)
 	n.fencing(now)
 	n.lead(now)
+	n.tendWatchdog(now)
 	n.orderAgent(now)
 	n.report(now)
+	n.resetIfDoomed(now)
 	for range 16 {
 		if !n.drain(now) {
 			break

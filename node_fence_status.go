@@ -9,26 +9,43 @@ import (
 	"time"
 )
 
-// enforcer says what ends a lease when the daemon cannot, and what is missing.
+// enforcer says what ends a lease here when the daemon cannot, and what is missing.
 func (n *node) enforcer(g gateReport) string {
-	text, lacks := "the daemon itself", []string{"gate", "watchdog"}
+	text, rest, gate := "the daemon itself", "", "gate"
 	switch g.Kind {
 	case gateBPF:
-		text, lacks = "the kernel's gate for addresses, the daemon for all else", lacks[1:]
+		text, rest, gate = "the kernel's gate for addresses", "the daemon for all else", ""
 	case gateLifetime:
-		text = fmt.Sprintf("the lifetime of addresses, up to %s late, and the daemon for all else", g.Slack)
-		lacks[0] = fmt.Sprintf("gate (%s)", g.Reason)
+		text, rest = fmt.Sprintf("the lifetime of addresses, up to %s late", g.Slack), "the daemon for all else"
+		gate = fmt.Sprintf("gate (%s)", g.Reason)
 	}
-	var fenced []string
-	for _, name := range n.config.fullNodes() {
-		if len(n.config.fencesOf(name)) > 0 {
-			fenced = append(fenced, name)
+	dog := "watchdog"
+	switch e := n.enforcement(); {
+	case e.Fault != "":
+		dog = fmt.Sprintf("watchdog (%s)", e.Fault)
+	case e.Watchdog > 0:
+		rest, dog = fmt.Sprintf("the watchdog %s of %s for data", e.Device, e.Watchdog), ""
+	case e.Device != "":
+		rest, dog = fmt.Sprintf("the watchdog %s (at rest on this node) for data", e.Device), ""
+	}
+	parts := []string{text}
+	if rest != "" {
+		parts = append(parts, rest)
+	}
+	fence := "fence"
+	if fenced := n.config.fenced(); len(fenced) > 0 {
+		parts, fence = append(parts, "fencing of "+wordList(fenced, "and")), ""
+	}
+	text = parts[0]
+	for i, part := range parts[1:] {
+		if i == len(parts)-2 {
+			part = "and " + part
 		}
+		text += ", " + part
 	}
-	if len(fenced) > 0 {
-		text += ", and fencing of " + wordList(fenced, "and")
-	} else {
-		lacks = append(lacks, "fence")
+	lacks := slices.DeleteFunc([]string{gate, dog, fence}, func(s string) bool { return s == "" })
+	if len(lacks) == 0 {
+		return text
 	}
 	return text + ": no " + wordList(lacks, "or")
 }

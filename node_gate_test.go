@@ -71,7 +71,7 @@ func TestEnforcerInWords(t *testing.T) {
 		level string
 	}{
 		{(*gates)(nil).report(), "the daemon itself: no gate, watchdog or fence", levelNote},
-		{(&gates{}).report(), "the kernel's gate for addresses, the daemon for all else: no watchdog or fence", levelNote},
+		{(&gates{}).report(), "the kernel's gate for addresses, and the daemon for all else: no watchdog or fence", levelNote},
 		{(&gates{refused: "it is old"}).report(), "the lifetime of addresses, up to 1.25s late, and the daemon for all else: no gate (it is old), watchdog or fence", levelWarn},
 		{(&gates{fails: map[string]string{"eth1": "b", "eth0": "a"}}).report(), "the lifetime of addresses, up to 1.25s late, and the daemon for all else: no gate (a; b), watchdog or fence", levelWarn},
 	} {
@@ -83,4 +83,39 @@ func TestEnforcerInWords(t *testing.T) {
 			t.Errorf("%+v: %+v", c.gate, f)
 		}
 	}
+}
+
+// TestEnforcerKnowsOfWatchdogsAndFences: what is there is named, and the rest is said to be missing.
+func TestEnforcerKnowsOfWatchdogsAndFences(t *testing.T) {
+	r := newRig(t, rigConfig("alice"))
+	bpf := (&gates{}).report()
+	r.n.config.Watchdog = WatchdogConfig{Device: "/dev/watchdog", Timeout: Duration(10 * time.Second)}
+	r.n.opt.Watchdog = &hostDog{}
+	says := func(want string) {
+		t.Helper()
+		if got := r.n.enforcer(bpf); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+	r.n.dog.is = dogState{Fault: "it is busy"}
+	says("the kernel's gate for addresses, and the daemon for all else: no watchdog (it is busy) or fence")
+	r.n.dog.is = dogState{Device: "iTCO"}
+	says("the kernel's gate for addresses, and the watchdog iTCO (at rest on this node) for data: no fence")
+	r.n.dog.is = dogState{Device: "iTCO", Armed: true, Timeout: 10 * time.Second}
+	says("the kernel's gate for addresses, and the watchdog iTCO of 10s for data: no fence")
+	r.n.config.Fences = []FenceConfig{{Name: "ipmi", Node: "alice"}}
+	says("the kernel's gate for addresses, the watchdog iTCO of 10s for data, and fencing of alice")
+}
+
+// TestSlackOfTheGateIsTold: nothing starts before the others count with what this host has.
+func TestSlackOfTheGateIsTold(t *testing.T) {
+	r := newRig(t, rigConfig("alice"))
+	r.started()
+	r.n.GateIs(gateLifetime, lifetimeSlack)
+	if r.n.Wake() > r.now || r.n.backed(r.n.config.group("web")) {
+		t.Error("the others do not know how late an address goes, and a group may start")
+	}
+	r.until("the others are told", time.Minute, func() bool {
+		return r.n.state.node("alice").Enforce.Slack == lifetimeSlack && r.n.backed(r.n.config.group("web"))
+	})
 }

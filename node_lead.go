@@ -20,6 +20,9 @@ type proposal struct {
 
 // key names what an entry is about, so that it is not proposed twice at once.
 func (e *Entry) key() string {
+	if e.Kind == entryEnforce {
+		return fmt.Sprintf("%s/%v", e.Kind, *e.Enforce) // what it says now must not wait for what it said before
+	}
 	return fmt.Sprintf("%s/%s/%s/%s/%s/%d/%d/%v/%x", e.Kind, e.Group, e.Resource, e.Ping, e.Node, e.Epoch, e.Serial, e.On, e.Request)
 }
 
@@ -169,7 +172,7 @@ func (n *node) view(now instant) *View {
 		v.Nodes = append(v.Nodes, n.viewNode(now, s, voters, &st))
 	}
 	for i := range n.state.Groups {
-		v.Groups = append(v.Groups, n.viewGroup(now, &n.state.Groups[i], voters, n.names(st.Members.Outgoing)))
+		v.Groups = append(v.Groups, n.viewGroup(now, &n.state.Groups[i], voters, n.names(st.Members.Outgoing), v.node(n.state.Groups[i].Owner)))
 	}
 	v.Founding = n.founding(now, v)
 	return v
@@ -192,7 +195,7 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 	x.Asks = h.Flags&flagBlank != 0 && h.Member != 0
 	x.Member, x.Session = h.Member, p.session
 	if h.Flags&flagSick != 0 {
-		x.Sick = "its state cannot be stored"
+		x.Sick = "it asks for no lease, its own hactl status says why"
 	}
 	x.NoLease = n.noLeaseFor(now, s.Name, p.session, now.sub(p.beatAt) < n.deadtime() && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
 	for _, q := range st.Peers {
@@ -222,7 +225,7 @@ func (n *node) noLeaseFor(now instant, node string, session uint64, says bool) t
 	return max(1, now.sub(max(n.noLease[i].since, n.confKnown)))
 }
 
-func (n *node) viewGroup(now instant, g *GroupState, voters, outgoing []string) GroupView {
+func (n *node) viewGroup(now instant, g *GroupState, voters, outgoing []string, owner NodeView) GroupView {
 	x := GroupView{Name: g.Name}
 	if g.Phase != phaseRevoked && g.Phase != phaseBlocked {
 		return x
@@ -241,6 +244,12 @@ func (n *node) viewGroup(now instant, g *GroupState, voters, outgoing []string) 
 	// Grants given before the last change of members may have had another majority.
 	if n.confKnown != 0 {
 		x.Over = max(x.Over, n.confKnown.add(holdFor(longest)))
+	}
+	beyond, _ := n.state.beyond(g)
+	x.Over = x.Over.add(holdFor(beyond))
+	if g.class() == classStateful {
+		// Its watchdog may have been petted for what else it was granted, as long as anybody acknowledged anything.
+		x.Over = max(x.Over, now.add(holdFor(longest+beyond)-max(owner.Age, owner.NoLease)))
 	}
 	return x
 }
@@ -295,6 +304,7 @@ func (n *node) report(now instant) {
 	n.reportObedience()
 	n.reportGroups(now, me)
 	n.reportFitness(now, me)
+	n.reportEnforcement(now, me)
 	n.reportReach(now, me)
 	n.proposeLeave(now, me)
 }
@@ -328,19 +338,34 @@ func (n *node) proposeJoin(now instant, me *NodeState) {
 	if !n.agent.looked() {
 		return // also who is leaving joins: only who has joined can say what it runs, and goodbye
 	}
+	enforce := n.enforcement()
 	if n.propose(now, Entry{Kind: entryJoin, Node: n.name, Member: n.member, Session: n.opt.Session, Base: me.Session, Boot: n.opt.Boot,
-		Running: n.agent.running(), Feature: featureLevel}) {
+		Running: n.agent.running(), Feature: featureLevel, Enforce: &enforce}) {
 		n.joining = true
 	}
 }
 
+// relaxes: an edit has left nothing stateful in the group, and nothing of what was there runs here any more.
+func (n *node) relaxes(g *GroupState) bool {
+	c, a := n.state.Config.Effective.group(g.Name), n.agent.group(g.Name)
+	return g.Stateful && c != nil && c.class() == classAddressed && a.follows(c)
+}
+
+// follows: nothing of an older config of the group is left.
+func (g *groupAgent) follows(c *GroupConfig) bool {
+	return g != nil && g.config == c && !slices.ContainsFunc(g.res, func(r *resourceAgent) bool { return r.gone })
+}
+
 // reportObedience says again that a group is started where the state doubts that the end of a lease means anything to
-// its owner: this one does live by its lease.
+// its owner, or that nothing stateful is left of it: this one does live by its lease.
 func (n *node) reportObedience() {
 	for i := range n.state.Groups {
 		g := &n.state.Groups[i]
-		if g.Owner != n.name || g.Phase != phaseStarted || !g.Unleased || n.state.Maintenance != nil ||
+		if g.Owner != n.name || g.Phase != phaseStarted || !g.Unleased && !n.relaxes(g) || n.state.Maintenance != nil ||
 			slices.ContainsFunc(n.outcomes, func(o outcome) bool { return o.kind == entryStarted && o.group == g.Name && o.epoch == g.Epoch }) {
+			continue
+		}
+		if a := n.agent.group(g.Name); a != nil && !n.backed(a.config) {
 			continue
 		}
 		n.outcomes = append(n.outcomes, outcome{kind: entryStarted, group: g.Name, epoch: g.Epoch})
@@ -358,7 +383,7 @@ func (n *node) reportGroups(now instant, me *NodeState) {
 		mine := g.Owner == n.name && g.Epoch == r.epoch
 		switch r.kind {
 		case entryStarted:
-			if !mine || g.Phase != phasePlaced && !(g.Phase == phaseStarted && g.Unleased) {
+			if !mine || g.Phase != phasePlaced && !(g.Phase == phaseStarted && (g.Unleased || n.relaxes(g))) {
 				return true
 			}
 		case entryStopped:
@@ -374,9 +399,13 @@ func (n *node) reportGroups(now instant, me *NodeState) {
 			}
 			failure = true
 		}
-		n.propose(now, Entry{Kind: r.kind, Group: r.group, Node: n.name, Epoch: r.epoch, Session: n.opt.Session, Resource: r.resource,
+		e := Entry{Kind: r.kind, Group: r.group, Node: n.name, Epoch: r.epoch, Session: n.opt.Session, Resource: r.resource,
 			Op: r.op, Reason: r.reason, Tail: r.tail, Serial: r.serial,
-			On: r.alone && n.agent.runs(r.group, r.resource)})
+			On: r.alone && n.agent.runs(r.group, r.resource)}
+		if r.kind == entryStarted && n.agent.group(r.group).follows(n.state.Config.Effective.group(r.group)) {
+			e.Base = n.state.Config.Generation
+		}
+		n.propose(now, e)
 		return false
 	})
 }
@@ -386,7 +415,11 @@ func (n *node) reportFitness(now instant, me *NodeState) {
 		if n.state.group(g.name) == nil {
 			continue
 		}
-		if reason := g.unfit(); reason != me.unfit(g.name) {
+		reason := g.unfit()
+		if reason == "" && n.watched() && n.dog.is.Fault != "" && g.config.class() == classStateful {
+			reason = "its watchdog cannot be used: " + n.dog.is.Fault
+		}
+		if reason != me.unfit(g.name) {
 			n.propose(now, Entry{Kind: entryUnfit, Node: n.name, Group: g.name, Reason: reason})
 		}
 	}

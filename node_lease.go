@@ -283,14 +283,6 @@ func (n *node) linkNames() []string {
 	return out
 }
 
-// sick is why this node must not be given groups, "" if it is well.
-func (n *node) sick(now instant) string {
-	if n.storeErr != "" && now.sub(n.storeBad) >= n.deadtime()/2 {
-		return "its state cannot be stored: " + n.storeErr
-	}
-	return ""
-}
-
 // granted tells whether a majority grants this node anything at all.
 func (n *node) granted(now instant) bool { return n.leaseEnd("", 0) > now }
 
@@ -526,6 +518,7 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		if n.beaten() && !n.agent.stopped(g.Name) {
 			n.shut(now, g.Name) // another life of the cluster may have it already, and a stop takes its time
 		}
+		n.closeLate(now, g)
 		n.open(g.Name)
 		o.want = wantStop
 		if !mine || g.Phase != phaseRevoked {
@@ -554,8 +547,8 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		n.lease(g.Name, end)
 		n.reopen(g.Name)
 		o.want = wantRun
-		if !n.joined {
-			o.want = wantFreeze // keep what runs; a start needs a log that has caught up
+		if !n.joined || !n.backed(o.config) {
+			o.want = wantFreeze // keep what runs; a start needs a log that has caught up, and its watchdog
 		}
 		return
 	}
@@ -625,8 +618,8 @@ func (n *node) lapse(now instant, g *GroupState, o *order) {
 	}
 	o.want = wantFreeze
 	after := n.config.closeAfter()
-	if stateful(o.config) {
-		after = 0
+	if o.config.class() == classStateful {
+		after, o.by = 0, n.resetAt()
 	}
 	if left := after - now.sub(l.since); left > 0 {
 		n.wake(now.add(left))
@@ -657,6 +650,32 @@ func (n *node) isShut(group string) bool {
 func (n *node) revoking(g *GroupState) bool {
 	return n.ledger.revoked(n.name, g.Name, g.Epoch) ||
 		slices.ContainsFunc(n.grants.voters, func(v voterAck) bool { return bars(v.revoked, g.Name, g.Epoch) })
+}
+
+// closeLate shuts the addresses of what is being stopped when its lease ends before its stop does: whoever takes the group
+// over waits for the one and not for the other.
+func (n *node) closeLate(now instant, g *GroupState) {
+	n.closing = slices.DeleteFunc(n.closing, func(m leaseMark) bool {
+		x := n.state.group(m.Group)
+		return x == nil || x.Epoch != m.Epoch || x.Owner != n.name || x.Phase != phaseRevoked
+	})
+	if g.Owner != n.name || g.Phase != phaseRevoked || n.agent.stopped(g.Name) || n.isShut(g.Name) {
+		return
+	}
+	i := slices.IndexFunc(n.closing, func(m leaseMark) bool { return m.Group == g.Name })
+	if i < 0 {
+		last := leaseMark{g.Name, g.Epoch, now}
+		if m := n.mark(g); m != nil {
+			last = *m
+		}
+		n.closing = append(n.closing, last)
+		i = len(n.closing) - 1
+	}
+	if end := n.closing[i].Until; end > now {
+		n.wake(end)
+		return
+	}
+	n.shut(now, g.Name)
 }
 
 // reopen lets traffic in again after a lapse.
@@ -718,6 +737,9 @@ func (n *node) Gone(now instant) (gone bool, why string) {
 		return false, "waiting for " + strings.Join(running, ", ") + " to stop"
 	case !n.left:
 		return n.cutOff(now), "the goodbye is not recorded yet"
+	}
+	if n.dog.is.Armed && !n.needsWatchdog() {
+		return false, "the watchdog is not at rest yet"
 	}
 	// What still runs is named in the goodbye: a stop failed, and waiting does not mend it. Who owns it stays a voter.
 	owns := slices.ContainsFunc(n.state.Groups, func(g GroupState) bool { return g.Owner == n.name && g.Proof == "" })

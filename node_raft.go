@@ -69,6 +69,7 @@ func (n *node) drain(now instant) bool {
 		return false
 	}
 	for _, w := range out.Writes {
+		n.saving(now, w)
 		n.keep.Save(w)
 	}
 	for _, m := range out.Messages {
@@ -442,6 +443,7 @@ func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64
 		n.logEvent(ev)
 	}
 	n.joined, n.joining = false, false
+	n.vitals.unsaved = nil // of the log that is given up
 	n.cons.Campaign()
 	for n.drain(now) {
 		// to the point where only the disk is waited for
@@ -636,6 +638,7 @@ func (n *node) setAside(now instant, why string) {
 	n.yielded, n.disowned = why, 0
 	n.member = n.opt.Random()
 	n.keep.Replace("left", member{Node: n.name, ID: n.member}, write{})
+	n.vitals.unsaved = nil // given up
 	n.cons, n.state = nil, nil
 	n.joined, n.joining, n.caretaker = false, false, false
 	n.waits, n.holds, n.proposals = nil, nil, nil

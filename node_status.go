@@ -100,6 +100,10 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 		return
 	}
 	x.Voter = m.Voter
+	if x.Role != "witness" && m.Joined {
+		e := m.Enforce
+		x.Enforce = &e
+	}
 	x.Leader = m.Member != 0 && n.cons.Status().Leader == m.Member
 	clock := n.clusterClock(now)
 	f := n.state.fence(x.Name)
@@ -330,6 +334,14 @@ func (n *node) statusProblems(now instant, s *Status) {
 	if n.storeErr != "" {
 		s.problem("store-failed", "error", "the state of this node cannot be stored: "+n.storeErr, "", "it does nothing that depends on it, and asks for no lease", "df -h; dmesg")
 	}
+	if n.storeErr == "" && n.sick(now) != "" {
+		s.problem("node-sick", "error", "this node is not well: "+n.sick(now), "", "it asks for no lease, so it loses its groups; it takes some again by itself when it is well", "dmesg; journalctl -u ha")
+	}
+	for _, x := range s.Nodes {
+		if e := x.Enforce; e != nil && e.Fault != "" {
+			s.problem("watchdog-failed", "error", fmt.Sprintf("the watchdog of %s cannot be used: %s", x.Name, e.Fault), "", "nothing stateful starts there", "hactl check (on "+x.Name+")")
+		}
+	}
 	if s.Maintenance != nil {
 		s.problem("maintenance", "warning", "maintenance is on, by "+s.Maintenance.By, "", "nothing is started, stopped or moved; nothing fails over", "hactl maintenance off")
 	}
@@ -412,6 +424,12 @@ func aheadBehind(d float64) string {
 	return "behind"
 }
 
+// needsWord: no wait and no device proves that the silent owner does not run the group. Where there is a device, what it
+// says comes first.
+func (n *node) needsWord(g *GroupState) bool {
+	return g.Phase == phaseRevoked && g.Proof == "" && !n.state.leaseProves(g) && len(n.config.fencesOf(g.Owner)) == 0 && n.isLost(n.lastRun, g.Owner)
+}
+
 func (n *node) problemGroup(s *Status, g *GroupStatus) {
 	state := n.state.group(g.Name)
 	switch {
@@ -421,7 +439,7 @@ func (n *node) problemGroup(s *Status, g *GroupStatus) {
 		s.problem("group-stopped", "error", g.Name+" runs nowhere: "+g.Why, "", "", "hactl why "+g.Name)
 	case g.State == "waiting" || g.Rule == "G6":
 		command := "hactl why " + g.Name
-		if !s.Quorum && n.config.twoVoters() && g.Owner != "" && g.Owner != n.name && n.isolated.target == "" {
+		if g.Owner != "" && g.Owner != n.name && (!s.Quorum && n.config.twoVoters() && n.isolated.target == "" || n.needsWord(state)) {
 			command = "hactl confirm-dead " + g.Owner
 		}
 		s.problem("group-waiting", "error", g.Name+" waits: "+g.Why, "", "", command)

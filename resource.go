@@ -22,6 +22,12 @@ type resource interface {
 	Monitor(ctx context.Context) (condition, error)
 }
 
+// forcer is a resource that has a harder way to stop, for when Stop has failed. The same promise: nil only when it has read
+// back that it does not run. forcible (class.go) knows which types have it.
+type forcer interface {
+	Force(ctx context.Context) error
+}
+
 // watcher is a resource that notices a failure by itself: a crash, a deleted address, a lost carrier.
 type watcher interface {
 	// Watch runs while the resource is started, until ctx ends, and calls changed with a reason whenever something

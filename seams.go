@@ -1,4 +1,4 @@
-// Where does the pure part end? The four interfaces between node.go, which decides, and the world. The daemon puts
+// Where does the pure part end? The interfaces between node.go, which decides, and the world. The daemon puts
 // sockets, processes, a disk and a clock behind them; a simulator puts a seeded world there. Nothing here blocks: what
 // takes time ends as an event (see node.go).
 
@@ -79,6 +79,7 @@ const (
 	opStop    = "stop"
 	opMonitor = "monitor" // also the probe after a daemon start
 	opFit     = "fit"
+	opForce   = "force" // a harder stop, of those types that have one
 )
 
 type action struct {
@@ -108,6 +109,21 @@ type actionDone struct {
 type noticed struct {
 	Group, Resource string
 	Reason          string
+}
+
+// watchdog resets this host unless it is petted. What became of a call comes as a dogState. nil: the host has none.
+type watchdog interface {
+	// Arm starts it, for a grant that ends then: one that has ended when it comes to it starts nothing. A timeout of 0 is
+	// for one that runs already, and leaves it as it is set.
+	Arm(device string, timeout time.Duration, until instant)
+	// Pet puts the reset off, for a grant that ends then: one that has ended when it comes to it changes nothing.
+	Pet(until instant)
+	// Disarm lets it rest. A process that ends without that leaves it running.
+	Disarm()
+	// Look says whether the device could be used, and what it is. It does not start it.
+	Look(device string)
+	// Reset resets the host at once, without a word to disks or processes.
+	Reset(why string)
 }
 
 // fencer calls fence devices. Each call ends as a fenceDone event, within its timeout and a little.

@@ -310,8 +310,8 @@ func (sim *simulation) majority() bool {
 // known makes the end of a lease as it would be: the last ack is as old as the silence.
 func (sim *simulation) known(group string) {
 	g := sim.State.group(group)
-	l := sim.State.Config.Effective.lease()
-	over := sim.View.Now.add(max(0, holdFor(l)-sim.View.node(g.Owner).Age))
+	beyond, _ := sim.State.beyond(g)
+	over := sim.View.Now.add(max(0, holdFor(sim.State.Config.Effective.lease()+beyond)-sim.View.node(g.Owner).Age))
 	for i := range sim.View.Groups {
 		if sim.View.Groups[i].Name == group {
 			sim.View.Groups[i].Known, sim.View.Groups[i].Over = sim.View.Now, over

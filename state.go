@@ -81,8 +81,9 @@ type NodeState struct {
 	Reach   []Reach       `json:"reach,omitempty"` // by ping; what it has said in this session
 	Flaps   int           `json:"flaps,omitempty"` // how often it was lost, each time not long after the time before
 	Flapped time.Duration `json:"flapped,omitempty"`
-	Since   time.Duration `json:"since"`  // cluster time since which it is a member that is heard
-	Serial  uint64        `json:"serial"` // last failure report of this session that was counted
+	Since   time.Duration `json:"since"`   // cluster time since which it is a member that is heard
+	Serial  uint64        `json:"serial"`  // last failure report of this session that was counted
+	Enforce Enforcement   `json:"enforce"` // what ends a lease there, as this session has said last
 }
 
 // Unfit says why a node cannot run a group, though it is well otherwise.
@@ -127,6 +128,8 @@ type GroupState struct {
 	// Unleased: the end of a lease proves nothing for this epoch, since it was left running by a goodbye in maintenance
 	// was blocked, was placed in a parent incarnation, or its owner may not know yet that maintenance is over.
 	Unleased bool `json:"unleased,omitempty"`
+	// Stateful: something of it was, or is, under this epoch. An edit relaxes that only when the owner says that it obeys.
+	Stateful bool `json:"stateful,omitempty"`
 	// Last is the effective config of a removed group, so that its owner can still stop it.
 	Last *GroupConfig `json:"last,omitempty"`
 }
@@ -183,6 +186,7 @@ const (
 	entryFailure     = "failure"
 	entryUnfit       = "unfit"
 	entryReach       = "reach"
+	entryEnforce     = "enforce"
 	entryRetry       = "retry"
 	entryExpire      = "expire"
 	entryPin         = "pin"
@@ -241,8 +245,9 @@ type Entry struct {
 	Serial uint64        `json:"serial,omitempty"`
 	Until  time.Duration `json:"until,omitempty"`
 
+	Enforce     *Enforcement `json:"enforce,omitempty"` // join, enforce
 	Config      *ConfigState `json:"config,omitempty"`
-	Base        uint64       `json:"base,omitempty"` // config: generation, join: session, fence: request that the proposer saw; a stale one is refused
+	Base        uint64       `json:"base,omitempty"` // config: generation, join: session, fence: request that the proposer saw; a stale one is refused. started: generation that all of the group follows
 	Incarnation *Incarnation `json:"incarnation,omitempty"`
 	Request     uint64       `json:"request,omitempty"` // an operator's: applied once, however often proposed
 }

@@ -50,6 +50,8 @@ type NodeStatus struct {
 	Links  []string `json:"links_heard"`                    // names
 	Key    string   `json:"key,omitempty"`                  // id of the key that it seals with
 	Clock  float64  `json:"clock_offset_seconds,omitempty"` // wall clock ahead of ours
+	// Enforce is what ends a lease there, nil where it has not said so or runs nothing.
+	Enforce *Enforcement `json:"enforce,omitempty"`
 }
 
 type LinkStatus struct {

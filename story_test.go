@@ -180,6 +180,7 @@ type clusterSetup struct {
 	cluster  []string // lines of [cluster]
 	deadtime string
 	interval string
+	watchdog []string // lines of [watchdog]
 	groups   string
 	fenced   bool
 }
@@ -199,6 +200,9 @@ func (c *clusterSetup) text() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[cluster]\nname = \"tale\"\n%s", strings.Join(c.cluster, ""))
 	fmt.Fprintf(&b, "[heartbeat]\ninterval = %q\ndeadtime = %q\n", c.interval, c.deadtime)
+	if len(c.watchdog) > 0 {
+		fmt.Fprintf(&b, "[watchdog]\n%s", strings.Join(c.watchdog, ""))
+	}
 	b.WriteString("[[link]]\nname = \"lan\"\ninterface = \"eth0\"\n[[link]]\nname = \"repl\"\ninterface = \"eth1\"\n")
 	for i, n := range c.nodes {
 		name, role, _ := strings.Cut(n, "=")
@@ -224,6 +228,14 @@ func (c *clusterSetup) set(key, value string) {
 		c.interval = value
 	case "nodes": // alice,bob,carol:witness
 		c.nodes = strings.Split(strings.ReplaceAll(value, ":", "="), ",")
+	case "watchdog": // its timeout, "reboot" or "none"
+		device := value
+		c.watchdog = nil
+		if d, err := time.ParseDuration(value); err == nil {
+			device = "/dev/watchdog"
+			c.watchdog = []string{fmt.Sprintf("timeout = %q\n", d)}
+		}
+		c.watchdog = append(c.watchdog, fmt.Sprintf("device = %q\n", device))
 	case "two_node":
 		c.cluster = append(c.cluster, fmt.Sprintf("two_node = %q\n", value))
 	case "needs_ping":

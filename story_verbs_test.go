@@ -111,6 +111,8 @@ func (s *story) machine(f []string) error {
 		d, err := time.ParseDuration(f[2])
 		m.wall = d
 		return err
+	case "jam", "unjam", "nofork", "fork", "busy", "free", "dogclock":
+		return m.health(f)
 	default:
 		return s.resource(m, f)
 	}
@@ -120,7 +122,7 @@ func (s *story) machine(f []string) error {
 // resource is what happens to a resource: VERB … on NODE.
 func (s *story) resource(m *machine, f []string) error {
 	switch f[0] {
-	case "fail", "hang", "hopeless": // OP RESOURCE on NODE [N times]
+	case "fail", "hang", "hopeless", "stick": // OP RESOURCE on NODE [N times]
 		o := &odd{op: f[1], name: f[2], how: f[0], times: -1}
 		if len(f) > 5 {
 			n, err := strconv.Atoi(f[5])
@@ -273,7 +275,7 @@ func (s *story) where() string {
 //	GROUP runs nowhere       nothing of it is there
 //	GROUP is PHASE           free, placed, started, revoked, blocked
 //	GROUP is pinned
-//	NODE is lost|left|voter|learner|joined|caretaker|leader|up|blank|unfit|standby|fenced|off
+//	NODE is lost|left|voter|learner|joined|caretaker|leader|up|blank|unfit|standby|fenced|off|sick|armed
 //	somebody leads
 //	told TEXT                the history has a sentence with this text
 //	maintenance              is on
@@ -348,6 +350,10 @@ func (s *story) nodeIs(m *machine, what string) (func() bool, error) {
 		return own(func(n *node) bool { return n.state == nil }), nil
 	case "leader":
 		return func() bool { return w.leader() == m }, nil
+	case "sick":
+		return own(func(n *node) bool { return n.sick(m.now()) != "" }), nil
+	case "armed": // its watchdog runs
+		return func() bool { return m.dog.runs }, nil
 	case "off":
 		return func() bool { return !m.power }, nil
 	case "fenced":

@@ -39,6 +39,26 @@ func (c *Config) linkSilence() time.Duration { return c.lease() }
 // closeAfter is how long an owner without a lease waits before it stops its services.
 func (c *Config) closeAfter() time.Duration { return max(closeLeases*c.lease(), closeMin) }
 
+// forceTimeout is for the harder way to stop that some types have, when the ordinary one has failed.
+const forceTimeout = 10 * time.Second
+
+// silentFor is how long after its last heartbeat an owner of that class is proven to run a group no more, when all is as
+// configured; false: never by waiting.
+func (c *Config) silentFor(of class) (time.Duration, bool) {
+	e := Enforcement{}
+	if c.Watchdog.watched() {
+		e.Watchdog = c.Watchdog.Timeout.D()
+	}
+	d, ends := e.beyond(of)
+	return holdFor(c.lease() + d), ends
+}
+
+// stopExtra is what the daemon needs beside the stops of its groups when it hands over.
+func (c *Config) stopExtra() time.Duration { return 10*c.lease() + 5*time.Second }
+
+// resetAfter is how long a group has to stop between the end of its lease and the reset of its host.
+func (c *Config) resetAfter() time.Duration { return c.Watchdog.Timeout.D() - c.lease() }
+
 // takeover is the usual time from the death of an owner until its group is started elsewhere: the silence, and what is
 // left of the hold by then.
 func (c *Config) takeover() time.Duration { return holdFor(c.lease()) }
@@ -84,6 +104,9 @@ func (g *GroupConfig) stopSum() time.Duration {
 	var sum time.Duration
 	for i := range g.Resources {
 		sum += g.Resources[i].Stop.Timeout.D()
+		if g.Resources[i].forcible() {
+			sum += forceTimeout
+		}
 	}
 	return sum
 }

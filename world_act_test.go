@@ -98,7 +98,7 @@ func (m *machine) find(group, name string) *ware {
 // odd is an operation that shall not go as it should.
 type odd struct {
 	op, name string
-	how      string // fail, hang, hopeless, ok-but-not: says that it worked and did nothing
+	how      string // fail, hang, hopeless, stick: it never ends
 	times    int    // how often yet; -1: for ever
 }
 
@@ -172,8 +172,12 @@ func (l *life) Do(a action) {
 	d := takes(a.Op, a.Config.Type)
 	d += time.Duration(l.w.chance.act.Int64N(int64(d)/4 + 1))
 	how := l.m.oddity(a.Op, a.Resource)
-	if how == "hang" {
+	switch how {
+	case "hang":
 		d = a.Timeout
+	case "stick": // whatever is done to it
+		delete(l.acts, a.ID)
+		return
 	}
 	l.w.after(min(d, a.Timeout), func() { act.end(how) })
 }
@@ -216,7 +220,7 @@ func (act *worldAct) end(how string) {
 	case how == "cancel":
 		d.Err = "canceled"
 		// Whether it had done its work by then is chance.
-		if (act.a.Op == opStart || act.a.Op == opStop) && l.w.chance.act.IntN(2) == 0 {
+		if (act.a.Op == opStart || act.a.Op == opStop || act.a.Op == opForce) && l.w.chance.act.IntN(2) == 0 {
 			act.work(&d)
 			d.Err = "canceled"
 		}
@@ -242,7 +246,7 @@ func (act *worldAct) work(d *actionDone) {
 	switch act.a.Op {
 	case opStart:
 		act.startIt(d)
-	case opStop:
+	case opStop, opForce:
 		x.ill, x.suspended, x.heldUp, x.watched = "", false, false, false
 		x.set(false, "stops")
 	case opMonitor:

@@ -90,7 +90,7 @@ func (m *machine) enforced() bool {
 
 // begins is called when a node begins an operation.
 func (c *worldChecks) begins(l *life, a action) {
-	if a.Op != opStart && a.Op != opStop {
+	if a.Op != opStart && a.Op != opStop && a.Op != opForce {
 		return
 	}
 	n := l.node
@@ -117,13 +117,22 @@ func (c *worldChecks) begins(l *life, a action) {
 	}
 	for _, m := range c.w.hosts {
 		for _, x := range m.wares {
-			// Without an address a web server is out of reach, so it may still be on its way down; so is what only a
-			// daemon could stop, where there is none.
-			if m != l.m && x.group == a.Group && x.answers() && (m.enforced() || x.config.Type == "vip") && x.config.Type != "httpd" {
+			if m == l.m || x.group != a.Group || !x.present {
+				continue
+			}
+			// What is stateful must be gone, whoever should have stopped it. Without an address a web server is out of
+			// reach, so it may still be on its way down.
+			if x.stateful() || x.answers() && (m.enforced() || x.config.Type == "vip") && x.config.Type != "httpd" {
 				c.fail("%s starts %s of %s while %s has %s", l.m.name, a.Resource, a.Group, m.name, x.config.Name)
 			}
 		}
 	}
+}
+
+// stateful: it may change data although nobody can reach it.
+func (x *ware) stateful() bool {
+	g := x.m.w.group(x.group)
+	return g != nil && g.classOf(&x.config) == classStateful
 }
 
 // past: nothing that a node has said goes back.

@@ -11,10 +11,11 @@ import (
 
 // worldDisk is /var/lib/ha of a machine.
 type worldDisk struct {
-	m      *machine
-	delay  time.Duration // of a write
-	jitter time.Duration
-	full   string // why nothing can be written, "" if it can
+	m       *machine
+	delay   time.Duration // of a write
+	jitter  time.Duration
+	full    string // why nothing can be written, "" if it can
+	stalled bool   // it answers nothing
 
 	member   member
 	durable  *restored // nil: blank
@@ -108,7 +109,15 @@ func (d *worldDisk) work() {
 		wait = 100 * time.Millisecond
 	}
 	turn := d.turn
+	d.finish(wait, turn)
+}
+
+func (d *worldDisk) finish(wait time.Duration, turn uint64) {
 	d.m.w.after(wait, func() {
+		if d.stalled {
+			d.finish(10*time.Millisecond, turn)
+			return
+		}
 		if turn == d.turn {
 			for range d.batch {
 				if turn != d.turn || !d.done() {

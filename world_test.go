@@ -168,6 +168,7 @@ type machine struct {
 	wares []*ware   // resources that exist here, by group and name
 	odds  []*odd    // operations that shall not go as they should
 	life  *life     // the daemon's process; nil: not running
+	dog   worldDog
 
 	runs int           // of the daemon, for its session ids
 	woke time.Duration // when it goes on after a standstill of all its clocks; 0: it never stood still
@@ -177,7 +178,7 @@ type downed struct{ iface string }
 
 func newMachine(w *world, name string, text []byte) *machine {
 	m := &machine{w: w, name: name, file: text}
-	m.disk.m = m
+	m.disk.m, m.dog.m = m, m
 	m.disk.delay, m.disk.jitter = time.Millisecond, time.Millisecond
 	return m
 }
@@ -237,6 +238,7 @@ func (m *machine) powerOff() {
 		}
 	}
 	m.wares = nil
+	m.dog.runs, m.dog.open = false, false
 }
 
 func (m *machine) bootID() string { return fmt.Sprintf("%s-boot-%d", m.name, m.boot) }
@@ -284,7 +286,7 @@ func (m *machine) start(bootstrap bool) error {
 		Name: m.name, Session: l.port.session.short(), Boot: m.bootID(), Bootstrap: bootstrap, Member: mem.ID, Born: m.now(),
 		Wall: func() int64 { return worldEpoch.Add(m.w.now + m.wall).UnixNano() }, Random: m.w.random,
 		Log: slog.New(worldLog{m}), Config: inForce, FileHash: configHash(m.file), FileText: compress(m.file), Restored: rs,
-		Joined: m.disk.joined == m.bootID(), Fencer: l,
+		Joined: m.disk.joined == m.bootID(), Fencer: l, Watchdog: l, DogLeft: m.dog.state(),
 	}
 	if m.run.Boot == m.bootID() {
 		opt.Lease, opt.Caretaker = slices.Clone(m.run.Marks), m.run.Caretaker
@@ -346,6 +348,7 @@ func (m *machine) kill() {
 		m.life = nil
 		l.timer++
 		m.disk.killed()
+		m.dog.closed()
 		for _, a := range l.running() {
 			a.abandoned()
 		}
