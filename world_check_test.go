@@ -75,12 +75,12 @@ func (c *worldChecks) owners() {
 	}
 	for i, a := range c.w.hosts {
 		for _, x := range a.wares {
-			if !x.up() || x.config.Type != "vip" && !x.data() {
+			if !x.holds() {
 				continue
 			}
 			for _, b := range c.w.hosts[i+1:] {
 				for _, y := range b.wares {
-					if y.up() && y.same(x) && !slices.Contains(c.allowed, x.group) {
+					if y.holds() && y.same(x) && !slices.Contains(c.allowed, x.group) {
 						c.two(x, y)
 					}
 				}
@@ -92,6 +92,11 @@ func (c *worldChecks) owners() {
 			v.longest, v.since = max(v.longest, c.w.now-v.since), 0
 		}
 	}
+}
+
+// holds tells whether a machine has what only one may have. One that stands still answers for no address.
+func (x *ware) holds() bool {
+	return x.up() && (x.data() || x.config.Type == "vip" && x.m.still() == 0)
 }
 
 // same tells whether two resources must not be up at once: one address, or the data of one group.
@@ -109,7 +114,7 @@ func (c *worldChecks) two(x, y *ware) {
 		c.fail("%s is on %s and on %s", x.label(), x.m.name, y.m.name)
 		return
 	}
-	c.window("two have an address or data: " + why)
+	c.window(map[bool]string{true: "two have data: ", false: "two have an address: "}[x.data()] + why)
 }
 
 // excuse is why nothing could have kept one of two from having something, "" if there is no such reason. An address falls
