@@ -460,7 +460,7 @@ func (s *simRun) quiet() {
 
 // result is what the batch adds up.
 func (s *simRun) result() simResult {
-	r := simResult{Runs: 1}
+	r := simResult{Runs: 1, Kinds: map[string]int{s.kind: 1}}
 	if s.w == nil {
 		return r
 	}

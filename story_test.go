@@ -47,10 +47,10 @@ func TestStories(t *testing.T) {
 	t.Run("every rule", func(t *testing.T) { everyRule(t, rules) })
 }
 
-// everyRule: a rule that no story reaches is tested by nothing.
-func everyRule(t *testing.T, seen map[string]int) {
+// everyRule: a rule that nothing reaches is tested by nothing.
+func everyRule(t *testing.T, seen map[string]int, but ...string) {
 	for _, r := range clusterRules() {
-		if r.id == "C8" && featureLevel == 1 {
+		if r.id == "C8" && featureLevel == 1 || slices.Contains(but, r.id) {
 			continue // there is no higher level to raise to yet
 		}
 		if seen[r.id] == 0 {
