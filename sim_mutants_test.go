@@ -40,42 +40,42 @@ const (
 )
 
 var mutants = []mutant{
-	{"skip the lease wait", "engine_rules.go", "return r.v.Now >= v.Over", "return bug || r.v.Now >= v.Over", 0},
+	{"skip the lease wait", "engine_rules.go", "return r.v.Now >= v.Over", "return bug || r.v.Now >= v.Over", 8},
 	{"wait for the new deadtime only", "node_raft.go", "return max(n.state.Config.LongestL, n.config.lease())",
 		"if bug {\nreturn n.config.lease()\n}\nreturn max(n.state.Config.LongestL, n.config.lease())", 0},
 	{"count a lease from the receipt of the ack", "node_lease.go", "		p.base = clockBase{n.grants.sentAt(a.Seq), a.Clock}\n",
 		"		p.base = clockBase{n.grants.sentAt(a.Seq), a.Clock}\nif bug {\nfor i := range n.grants.voters {\nif n.grants.voters[i].voter == p.name {\nn.grants.voters[i].beat.at = p.at\n}\n}\n}\n", 0},
 	{"a lease without a majority", "lease.go", "	q := quorum(len(voters))\n	if len(ends) < q {\n		return 0\n",
-		"	q := quorum(len(voters))\n	if bug {\nq = 1\n}\n	if len(ends) < q {\n		return 0\n", 0},
-	{"grant a revoked epoch", "lease.go", "		if r.owner == owner {\n			pairs", "		if r.owner == owner && !bug {\n			pairs", 0},
+		"	q := quorum(len(voters))\n	if bug {\nq = 1\n}\n	if len(ends) < q {\n		return 0\n", 2},
+	{"grant a revoked epoch", "lease.go", "		if r.owner == owner {\n			pairs", "		if r.owner == owner && !bug {\n			pairs", 2},
 	{"one voter's hold is enough", "lease.go", "	q := quorum(len(voters))\n	if len(ends) < q {\n		return worst\n",
 		"	q := quorum(len(voters))\n	if bug {\nq = 1\n}\n	if len(ends) < q {\n		return worst\n", 0},
 	{"a restarted voter reports no hold", "lease.go", "h := holdFor(longest) - now.sub(v.born)", "h := holdFor(longest) - now.sub(v.born)\nif bug {\nh = 0\n}", 0},
 	{"stay open after the end of a lease", "node_gate.go", "	n.act.Lease(group, until)\n",
-		"	if bug && until != openForGood {\nn.act.Lease(group, until.add(5 * n.deadtime()))\n} else {\nn.act.Lease(group, until)\n}\n", 0},
-	{"a standstill changes nothing", "node_lease.go", "	if took == 0 {", "	if took == 0 || bug {", 0},
-	{"believe a lease of before the restart for too long", "node_lease.go", "		end = old.Until // a grant", "		end = old.Until\nif bug {\nend = end.add(5 * n.deadtime())\n} // a grant", 0},
+		"	if bug && until != openForGood {\nn.act.Lease(group, until.add(5 * n.deadtime()))\n} else {\nn.act.Lease(group, until)\n}\n", 2},
+	{"a standstill changes nothing", "node_lease.go", "	if took == 0 {", "	if took == 0 || bug {", 7},
+	{"believe a lease of before the restart for too long", "node_lease.go", "		end = old.Until // a grant", "		end = old.Until\nif bug {\nend = end.add(5 * n.deadtime())\n} // a grant", 2},
 	{"caretaker among three", "node_lease.go", "if !n.config.twoVoters() || old == nil || n.otherLife() || n.doubts() {", "if bug && old != nil && !n.hasQuorum() {\nreturn true\n}\nif !n.config.twoVoters() || old == nil || n.otherLife() || n.doubts() {", 0},
 	{"ignore the incarnation of a message", "consensus.go", "if incarnation != c.incarnation {", "if incarnation != c.incarnation && !bug {", 0},
 	{"force without the unapplied tail", "node_raft.go", "		if len(data) > 0 && json.Unmarshal(data, &entry) == nil {\n			Apply(next", "		if len(data) > 0 && !bug && json.Unmarshal(data, &entry) == nil {\n			Apply(next", 0},
 	{"force without authority", "node_raft.go", "if n.config.Cluster.TwoNode != \"ignore\" || n.config.isWitness(n.name) {", "if n.config.Cluster.TwoNode != \"ignore\" && !bug || n.config.isWitness(n.name) {", 0},
 	{"yield to nobody", "node_raft.go", "	mine := &n.state.Incarnation\n	switch {\n	case descendsFrom", "	if bug {\nreturn false\n}\n	mine := &n.state.Incarnation\n	switch {\n	case descendsFrom", 0},
 	{"keep the member id without the memory", "node_raft.go", "	n.member = n.opt.Random()\n	n.keep.Replace(\"left\"", "	if !bug {\nn.member = n.opt.Random()\n}\n	n.keep.Replace(\"left\"", 0},
-	{"a wiped voter votes", "world_disk_test.go", "	d.durable, d.member, d.joined, d.base = nil, member{}, \"\", \"\"", "	if !bug {\nd.member = member{}\n}\n	d.durable, d.joined, d.base = nil, \"\", \"\"", 0},
-	{"answer before it is on disk", "consensus_log.go", "	w.Sync, p.sync = must, must\n", "	if bug {\nfor _, m := range p.responses {\nif m.GetTo() != c.id {\nif err := c.send(m); err != nil {\nreturn err\n}\n}\n}\np.responses = nil\n}\n	w.Sync, p.sync = must, must\n", 0},
-	{"forget fsync", "consensus_log.go", "	w.Sync, p.sync = must, must\n	p.done", "	w.Sync, p.sync = must && !bug, must\n	p.done", 0},
-	{"pin as ban", "engine_place.go", "	case n.Standby != nil:\n		return false", "	case bug && r.g.Pin != nil && r.g.Pin.Node != name:\n		return false, \"pinned\"\n	case n.Standby != nil:\n		return false", 0},
-	{"a goodbye in maintenance taken as proof", "engine.go", "		if slices.Contains(a.e.Running, g.Name) {\n			g.Unleased = true\n			continue", "		if slices.Contains(a.e.Running, g.Name) && !bug {\n			g.Unleased = true\n			continue", 0},
+	{"a wiped voter votes", "world_disk_test.go", "	d.durable, d.member, d.joined, d.base = nil, member{}, \"\", \"\"", "	if !bug {\nd.member = member{}\n}\n	d.durable, d.joined, d.base = nil, \"\", \"\"", 12},
+	{"answer before it is on disk", "consensus_log.go", "	w.Sync, p.sync = must, must\n", "	if bug {\nfor _, m := range p.responses {\nif m.GetTo() != c.id {\nif err := c.send(m); err != nil {\nreturn err\n}\n}\n}\np.responses = nil\n}\n	w.Sync, p.sync = must, must\n", 1},
+	{"forget fsync", "consensus_log.go", "	w.Sync, p.sync = must, must\n	p.done", "	w.Sync, p.sync = must && !bug, must\n	p.done", 2},
+	{"pin as ban", "engine_place.go", "	case n.Standby != nil:\n		return false", "	case bug && r.g.Pin != nil && r.g.Pin.Node != name:\n		return false, \"pinned\"\n	case n.Standby != nil:\n		return false", 3},
+	{"a goodbye in maintenance taken as proof", "engine.go", "		if slices.Contains(a.e.Running, g.Name) {\n			g.Unleased = true\n			continue", "		if slices.Contains(a.e.Running, g.Name) && !bug {\n			g.Unleased = true\n			continue", 8},
 	{"the end of a lease proves something after maintenance", "engine.go", "a.s.Groups[i].Unleased = a.s.Groups[i].Unleased || a.s.Groups[i].Owner != \"\"", "a.s.Groups[i].Unleased = a.s.Groups[i].Unleased || a.s.Groups[i].Owner != \"\" && !bug", 0},
 	{"a join proves that nothing runs", "engine.go", "		g.Unleased = false\n		if slices.Contains(a.e.Running, g.Name) {", "		g.Unleased = false\n		if slices.Contains(a.e.Running, g.Name) && !bug {", 0},
 	{"a failed stop counts as one", "agent.go", "		case g.isStuck(now, r):\n			return // reported", "		case bug && r.stuck:\n			continue\n		case g.isStuck(now, r):\n			return // reported", 0},
-	{"a stop report before the stop", "agent.go", "	for i := len(g.res) - 1; i >= 0; i-- {\n		r := g.res[i]\n		switch {\n		case r.still():\n			continue\n", "	if bug && g.order.epoch != 0 && g.stopped != g.order.epoch {\ng.stopped, g.saidAt = g.order.epoch, g.order.again\ng.a.outcomes = append(g.a.outcomes, outcome{kind: entryStopped, group: g.name, epoch: g.order.epoch})\n}\n	for i := len(g.res) - 1; i >= 0; i-- {\n		r := g.res[i]\n		switch {\n		case r.still():\n			continue\n", 0},
+	{"a stop report before the stop", "agent.go", "	for i := len(g.res) - 1; i >= 0; i-- {\n		r := g.res[i]\n		switch {\n		case r.still():\n			continue\n", "	if bug && g.order.epoch != 0 && g.stopped != g.order.epoch {\ng.stopped, g.saidAt = g.order.epoch, g.order.again\ng.a.outcomes = append(g.a.outcomes, outcome{kind: entryStopped, group: g.name, epoch: g.order.epoch})\n}\n	for i := len(g.res) - 1; i >= 0; i-- {\n		r := g.res[i]\n		switch {\n		case r.still():\n			continue\n", 3},
 	{"a late report taken for the new epoch", "engine.go", "	if g.Owner != n.Name || g.Epoch != a.e.Epoch || n.Session != a.e.Session {", "	if g.Owner != n.Name || g.Epoch != a.e.Epoch && !bug || n.Session != a.e.Session {", 0},
-	{"touch things in maintenance", "node_lease.go", "	case n.state.Maintenance != nil && !n.beaten():", "	case n.state.Maintenance != nil && !n.beaten() && !bug:", 0},
-	{"address before data", "agent.go", "	for _, r := range g.res {\n		switch r.cond {\n		case conditionRunning:", "	for i := range g.res {\n		r := g.res[i]\n		if bug {\nr = g.res[len(g.res)-1-i]\n}\n		switch r.cond {\n		case conditionRunning:", 0},
-	{"cluster time goes back", "engine.go", "	s.Clock = max(s.Clock, e.Clock)", "	s.Clock = max(s.Clock, e.Clock)\nif bug {\ns.Clock = e.Clock\n}", 0},
+	{"touch things in maintenance", "node_lease.go", "	case n.state.Maintenance != nil && !n.beaten():", "	case n.state.Maintenance != nil && !n.beaten() && !bug:", 7},
+	{"address before data", "agent.go", "	for _, r := range g.res {\n		switch r.cond {\n		case conditionRunning:", "	for i := range g.res {\n		r := g.res[i]\n		if bug {\nr = g.res[len(g.res)-1-i]\n}\n		switch r.cond {\n		case conditionRunning:", 1},
+	{"cluster time goes back", "engine.go", "	s.Clock = max(s.Clock, e.Clock)", "	s.Clock = max(s.Clock, e.Clock)\nif bug {\ns.Clock = e.Clock\n}", 1},
 	{"found a second cluster", "node_raft.go", "		if p.at != 0 && p.beatAt != 0 && p.beat.Flags&flagBlank == 0 {", "		if p.at != 0 && p.beatAt != 0 && p.beat.Flags&flagBlank == 0 && !bug {", 0},
-	{"reuse epochs", "engine.go", "	a.s.LastEpoch++\n	g.Owner", "	if !bug || a.s.LastEpoch%3 != 2 {\na.s.LastEpoch++\n}\n	g.Owner", 0},
+	{"reuse epochs", "engine.go", "	a.s.LastEpoch++\n	g.Owner", "	if !bug || a.s.LastEpoch%3 != 2 {\na.s.LastEpoch++\n}\n	g.Owner", 16},
 	{"who has left says that it lives by its lease", "engine.go", "	if a.s.node(g.Owner).Left {\n		a.refuse(", "	if a.s.node(g.Owner).Left && !bug {\n		a.refuse(", 0},
 	{"the hash forgets empty entries", "node_raft.go", "		n.stateHash = hashState(n.state) // what", "		if !bug {\nn.stateHash = hashState(n.state)\n} // what", 0},
 }
@@ -158,7 +158,7 @@ func TestMutants(t *testing.T) {
 		}
 		seeds := mutantSeeds
 		if m.found != 0 && !all {
-			seeds = 2 * m.found
+			seeds = 3*m.found + 10
 		}
 		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
 			r := try(t, program, dir, m.name, seeds, limit)

@@ -396,7 +396,7 @@ func (s *simRun) operate() {
 			s.play("ask " + n.name + " online " + x.Name)
 		case (x == nil || x.Member == 0) && m.name != n.name && s.looks%4 == 0: // it was removed, and is in the file again
 			s.play("kill " + m.name)
-			if s.looks%8 == 0 { // it was away in between and has not noticed; see docs/design.md section 11
+			if s.looks%8 == 0 { // it was away in between and has not noticed; see docs/design.md section 12
 				s.play("wipe " + m.name)
 			}
 			m.file = s.w.host(n.name).file

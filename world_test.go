@@ -405,7 +405,7 @@ func (m *machine) kill() {
 			a.abandoned()
 		}
 		for _, x := range m.wares { // what is shut is an address that is not there; only its daemon knew why
-			x.suspended, x.heldUp = false, false
+			x.suspended, x.heldUp, x.watched, x.waiting = false, false, false, 0
 		}
 		m.w.mark("killed", m.name)
 	}
