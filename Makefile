@@ -4,14 +4,18 @@
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make check    format, vet, staticcheck, unit tests, race detector: about three minutes
 # make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd (root)
+# make sim      N (1000) simulated clusters of two minutes that nobody has run before, or from seed FROM; `make soak` goes
+#               on until stopped; `make mutants` plants bugs on purpose and demands that the simulator finds each
 # make fuzz     each fuzz target for FUZZTIME (10s)
 
 SHELL := /bin/bash
 PACKAGES = apache2 iproute2 nftables e2fsprogs util-linux mmdebstrap shellcheck
 FUZZTIME ?= 10s
+N ?= 1000
+FROM ?= $(shell date +%s)
 export CGO_ENABLED = 0
 
-.PHONY: build lab demo bench bench-sigstop check lint unit race test suite fuzz clean setup
+.PHONY: build lab demo bench bench-sigstop check lint unit race test suite sim soak mutants fuzz clean setup
 
 build:
 	go build -trimpath -o hactl .
@@ -55,6 +59,15 @@ test: setup lint race
 
 suite: setup
 	lab/gotest -timeout 40m -run 'TestCluster|TestSystemd' .
+
+sim:
+	lab/gotest -timeout 0 -run 'TestSimulator$$' . -sim.runs=$(N) -sim.from=$(FROM)
+
+soak:
+	go test -v -timeout 0 -run 'TestSimulator$$' . -sim.soak=10000h
+
+mutants:
+	lab/gotest -timeout 0 -run 'TestMutants$$' . -sim.mutants
 
 fuzz:
 	@for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' *_test.go | sed 's/^func //'); do \

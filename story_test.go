@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,19 +47,19 @@ func TestStories(t *testing.T) {
 	t.Run("every rule", func(t *testing.T) { everyRule(t, rules) })
 }
 
-// everyRule: a rule that no story reaches is tested by nothing.
-func everyRule(t *testing.T, seen map[string]int) {
+// everyRule: a rule that nothing reaches is tested by nothing.
+func everyRule(t *testing.T, seen map[string]int, but ...string) {
 	for _, r := range clusterRules() {
-		if r.id == "C8" && featureLevel == 1 {
+		if r.id == "C8" && featureLevel == 1 || slices.Contains(but, r.id) {
 			continue // there is no higher level to raise to yet
 		}
 		if seen[r.id] == 0 {
-			t.Errorf("no story reaches rule %s: %s", r.id, r.text)
+			t.Errorf("nothing reaches rule %s: %s", r.id, r.text)
 		}
 	}
 	for _, r := range groupRules() {
 		if seen[r.id] == 0 {
-			t.Errorf("no story reaches rule %s: %s", r.id, r.text)
+			t.Errorf("nothing reaches rule %s: %s", r.id, r.text)
 		}
 	}
 }
@@ -236,6 +237,11 @@ func (c *clusterSetup) set(key, value string) {
 			c.watchdog = []string{fmt.Sprintf("timeout = %q\n", d)}
 		}
 		c.watchdog = append(c.watchdog, fmt.Sprintf("device = %q\n", device))
+	case "drop": // a group
+		blocks := strings.Split(c.groups, "[[group]]\n")
+		c.groups = strings.Join(slices.DeleteFunc(blocks, func(b string) bool {
+			return strings.HasPrefix(b, fmt.Sprintf("name = %q\n", value))
+		}), "[[group]]\n")
 	case "two_node":
 		c.cluster = append(c.cluster, fmt.Sprintf("two_node = %q\n", value))
 	case "needs_ping":

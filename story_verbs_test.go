@@ -31,7 +31,7 @@ func (s *story) verb(f []string) error {
 	case "forbid": // it again
 		s.w.checks.allowed = slices.DeleteFunc(s.w.checks.allowed, func(g string) bool { return g == f[1] })
 		return nil
-	case "cut", "heal", "loss", "latency", "carrier", "target":
+	case "cut", "heal", "loss", "duplicate", "latency", "jitter", "carrier", "target":
 		return s.network(f)
 	case "device":
 		return s.device(f)
@@ -87,14 +87,21 @@ func (s *story) machine(f []string) error {
 		m.life.freeze(d)
 	case "stall": // NODE DURATION: the whole machine, clocks and all
 		d, err := time.ParseDuration(f[2])
-		if err != nil {
-			return err
+		if err != nil || !m.power {
+			return fmt.Errorf("stall: %v", err)
 		}
 		m.stall(d)
-	case "wipe":
-		m.disk.wipe()
-	case "corrupt":
-		m.disk.corrupt()
+	case "trap": // NODE: its power goes while it replaces its state folder
+		m.disk.trap = true
+	case "wipe", "corrupt":
+		if m.life != nil {
+			return fmt.Errorf("the daemon runs")
+		}
+		if f[0] == "wipe" {
+			m.disk.wipe()
+		} else {
+			m.disk.corrupt()
+		}
 	case "full": // disk on NODE
 		m.disk.full = "no space left on device: free some space there"
 	case "room": // on NODE
@@ -122,6 +129,10 @@ func (s *story) machine(f []string) error {
 // resource is what happens to a resource: VERB … on NODE.
 func (s *story) resource(m *machine, f []string) error {
 	switch f[0] {
+	case "late": // OP RESOURCE on NODE DURATION: once, it cannot be ended before
+		d, err := time.ParseDuration(f[5])
+		m.odds = append(m.odds, &odd{op: f[1], name: f[2], how: f[0], late: d, times: 1})
+		return err
 	case "fail", "hang", "hopeless", "stick": // OP RESOURCE on NODE [N times]
 		o := &odd{op: f[1], name: f[2], how: f[0], times: -1}
 		if len(f) > 5 {
@@ -178,6 +189,14 @@ func (s *story) network(f []string) error {
 	case "loss": // 20%
 		percent, err := strconv.Atoi(strings.TrimSuffix(f[1], "%"))
 		s.w.net.loss = float64(percent) / 100
+		return err
+	case "duplicate": // 10%
+		percent, err := strconv.Atoi(strings.TrimSuffix(f[1], "%"))
+		s.w.net.twice = float64(percent) / 100
+		return err
+	case "jitter": // 20ms: a later datagram overtakes an earlier one
+		d, err := time.ParseDuration(f[1])
+		s.w.net.jitter = d
 		return err
 	case "latency":
 		d, err := time.ParseDuration(f[1])

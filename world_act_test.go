@@ -22,6 +22,9 @@ type ware struct {
 	watched bool
 	// of an address, as vip.go has them
 	suspended, heldUp bool
+	gone              time.Duration // when it went
+	orphan            time.Duration // when somebody else had it too, and nobody could take it away here
+	version           uint64        // of data: what was newest when it was mounted, and what was written since
 	waiting           time.Duration // since when another host answers for it
 	// and as the kernel has it
 	until instant // from here on, by the machine's clock, nothing of it passes the gate
@@ -47,6 +50,12 @@ func (x *ware) set(present bool, how string) {
 		return
 	}
 	x.present = present
+	x.orphan = 0
+	if !present {
+		x.gone = x.m.w.now
+	}
+	x.m.w.truth++
+	x.m.w.lan.changed(x)
 	x.m.w.tell("%s: %s %s", x.m.name, x.label(), how)
 	x.told = x.up()
 	x.arm()
@@ -56,6 +65,7 @@ func (x *ware) set(present bool, how string) {
 func (x *ware) gate() {
 	if up := x.up(); x.present && up != x.told {
 		x.told = up
+		x.m.w.truth++
 		x.m.w.tell("%s: %s %s", x.m.name, x.label(), map[bool]string{true: "is open again", false: "is shut"}[up])
 	}
 	x.arm()
@@ -98,14 +108,15 @@ func (m *machine) find(group, name string) *ware {
 // odd is an operation that shall not go as it should.
 type odd struct {
 	op, name string
-	how      string // fail, hang, hopeless, stick: it never ends
-	times    int    // how often yet; -1: for ever
+	how      string // fail, hang, hopeless; stick: it never ends; late: nothing ends it before late has passed, then it works
+	late     time.Duration
+	times    int // how often yet; -1: for ever
 }
 
-func (m *machine) oddity(op, name string) string {
+func (m *machine) oddity(op, name string) (string, time.Duration) {
 	i := slices.IndexFunc(m.odds, func(o *odd) bool { return o.op == op && o.name == name })
 	if i < 0 {
-		return ""
+		return "", 0
 	}
 	o := m.odds[i]
 	if o.times > 0 {
@@ -113,7 +124,7 @@ func (m *machine) oddity(op, name string) string {
 			m.odds = slices.Delete(m.odds, i, i+1)
 		}
 	}
-	return o.how
+	return o.how, o.late
 }
 
 // takes is how long an operation lasts when all is well: the order of magnitude of the real ones.
@@ -140,6 +151,7 @@ type worldAct struct {
 	l     *life
 	a     action
 	x     *ware
+	how   string
 	begun time.Duration
 	ended bool
 }
@@ -171,20 +183,24 @@ func (l *life) Do(a action) {
 	l.w.checks.begins(l, a)
 	d := takes(a.Op, a.Config.Type)
 	d += time.Duration(l.w.chance.act.Int64N(int64(d)/4 + 1))
-	how := l.m.oddity(a.Op, a.Resource)
+	how, late := l.m.oddity(a.Op, a.Resource)
+	act.how = how
 	switch how {
 	case "hang":
 		d = a.Timeout
 	case "stick": // whatever is done to it
 		delete(l.acts, a.ID)
 		return
+	case "late":
+		l.m.after(late, func() { act.end("") })
+		return
 	}
-	l.w.after(min(d, a.Timeout), func() { act.end(how) })
+	l.m.after(min(d, a.Timeout), func() { act.end(how) })
 }
 
 func (l *life) Cancel(id uint64) {
-	if act := l.acts[id]; act != nil {
-		l.w.after(time.Millisecond, func() { act.end("cancel") })
+	if act := l.acts[id]; act != nil && act.how != "late" {
+		l.m.after(time.Millisecond, func() { act.end("cancel") })
 	}
 }
 
@@ -194,8 +210,8 @@ func (act *worldAct) end(how string) {
 		return
 	}
 	l := act.l
-	if left := l.m.still(); left > 0 { // the machine stands still, and with it what it does
-		l.w.after(left+time.Millisecond, func() { act.end(how) })
+	if l.frozen && l.m.life == l && act.x.config.Type == "vip" {
+		l.thaw = append(l.thaw, func() { act.end(how) }) // the daemon does this itself
 		return
 	}
 	act.ended = true
@@ -383,7 +399,17 @@ func (l *life) Watch(group, resource string, on bool) {
 	}
 }
 
-func (l *life) Announce(group string) { l.w.mark("announce", l.m.name+group) }
+func (l *life) Announce(group string) {
+	l.w.mark("announce", l.m.name+group)
+	for _, x := range l.m.wares {
+		if x.group == group && x.config.Type == "vip" {
+			if !x.present {
+				l.w.checks.fail("%s announces %s and does not have it", l.m.name, x.config.Address)
+			}
+			l.w.lan.changed(x)
+		}
+	}
+}
 
 // Ping asks a target outside the cluster, which only a story can silence.
 func (l *life) Ping(p ping) {
@@ -399,7 +425,7 @@ func (l *life) Ping(p ping) {
 
 // notice lets the daemon's eyes see what happened to a resource.
 func (m *machine) notice(x *ware, reason string) {
-	m.w.after(time.Millisecond, func() {
+	m.after(time.Millisecond, func() {
 		if l := m.life; l != nil && x.watched {
 			l.enter(func(l *life) {
 				l.node.Noticed(m.now(), noticed{Group: x.group, Resource: x.config.Name, Reason: reason})

@@ -19,10 +19,16 @@ type worldChecks struct {
 	broken  []string
 	allowed []string // groups that may have two owners, with the story's reason
 	lives   []worldTale
-	hashes  map[[2]uint64]uint64 // incarnation, index → state hash
-	epochs  map[string]uint64    // group and incarnation → highest epoch that was started
-	rules   map[string]int       // how often each rule has matched
-	most    int                  // longest queue seen in a node
+	hashes  map[[2]uint64]uint64  // incarnation, index → state hash
+	epochs  map[string]uint64     // group and incarnation → highest epoch that was started
+	rules   map[string]int        // how often each rule has matched
+	slowest time.Duration         // takeover after the death of a machine
+	most    int                   // longest queue seen in a node
+	truth   uint64                // of the world, when it was last looked at
+	windows []worldWindow         // what was not prevented and is documented so
+	met     map[string]int        // events of histories and logs, by id
+	leaders map[[2]uint64]uint64  // incarnation, term → member that led
+	known   map[uint64]watermarks // incarnation → the furthest that anybody has applied
 }
 
 // worldTale is how far the history of an incarnation was told.
@@ -30,16 +36,16 @@ type worldTale struct{ incarnation, shown uint64 }
 
 // watermarks are what must not go back in one life.
 type watermarks struct {
-	member, incarnation, counter, index, generation, epoch uint64
-	clock                                                  time.Duration
+	member, incarnation, counter, index, generation, epoch, term uint64
+	clock                                                        time.Duration
 }
-
-// enforcerGrace is how long a daemon may take to shut what its lease no longer covers when it has just been started or
-// resumed: until then there was nobody to enforce anything.
-const enforcerGrace = 100 * time.Millisecond
 
 // queueLimit bounds every list that a node keeps.
 const queueLimit = 600
+
+// standstillGrace is how long a daemon may take to shut what it holds when a message has told it that its machine stood
+// still.
+const standstillGrace = 100 * time.Millisecond
 
 func (c *worldChecks) fail(format string, args ...any) {
 	text := fmt.Sprintf("at %s: ", c.w.now) + fmt.Sprintf(format, args...)
@@ -48,44 +54,148 @@ func (c *worldChecks) fail(format string, args ...any) {
 }
 
 func (c *worldChecks) run() {
-	for _, m := range c.w.hosts {
-		if m.life != nil && !m.life.frozen {
+	for _, m := range c.w.touched {
+		if m.life != nil {
 			c.tale(m.life.node)
 			c.past(m.life)
 			c.queues(m.life)
 		}
 	}
-	c.addresses()
+	if c.truth != c.w.truth || slices.ContainsFunc(c.windows, func(v worldWindow) bool { return v.open }) {
+		c.truth = c.w.truth
+		c.owners()
+	}
 }
 
-// answers tells whether a machine answers for an address that is there. One that stands still answers for nothing, and one
-// that stood still may, until its first message from a peer: its clocks do not know. docs/design.md section 4 says so.
-func (x *ware) answers() bool {
-	return x.up() && (x.m.woke == 0 || x.m.w.now >= x.m.woke+enforcerGrace)
-}
-
-// addresses: never two machines that answer for one address, whatever has become of their daemons: the kernels hold the
-// ends of the leases.
-func (c *worldChecks) addresses() {
+// owners: never two machines that answer for one address, whatever has become of their daemons: the kernels hold the ends
+// of the leases. Never two with one group's data, as long as there is somebody on each who can take it away.
+func (c *worldChecks) owners() {
+	for i := range c.windows {
+		c.windows[i].open = false
+	}
 	for i, a := range c.w.hosts {
 		for _, x := range a.wares {
-			if x.config.Type != "vip" || !x.answers() {
+			if !x.holds() {
 				continue
 			}
 			for _, b := range c.w.hosts[i+1:] {
 				for _, y := range b.wares {
-					if y.config.Type == "vip" && y.config.Address == x.config.Address && y.answers() && !slices.Contains(c.allowed, x.group) {
-						c.fail("%s answers on %s and on %s", x.config.Address, a.name, b.name)
+					if y.holds() && y.same(x) && !slices.Contains(c.allowed, x.group) {
+						c.two(x, y)
 					}
 				}
 			}
 		}
 	}
+	for i := range c.windows {
+		if v := &c.windows[i]; !v.open && v.since != 0 {
+			v.longest, v.since = max(v.longest, c.w.now-v.since), 0
+		}
+	}
 }
 
-// enforced: there is a daemon that runs, and had the time to look around.
-func (m *machine) enforced() bool {
-	return m.power && m.life != nil && !m.life.frozen && m.w.now-m.life.fresh >= enforcerGrace
+// holds tells whether a machine has what only one may have. One that stands still answers for no address.
+func (x *ware) holds() bool {
+	return x.up() && (x.data() || x.config.Type == "vip" && x.m.still() == 0)
+}
+
+// same tells whether two resources must not be up at once: one address, or the data of one group.
+func (x *ware) same(y *ware) bool {
+	if x.config.Type == "vip" {
+		return y.config.Type == "vip" && x.config.Address == y.config.Address
+	}
+	return x.data() && y.data() && x.group == y.group
+}
+
+// two machines have something that only one may have.
+func (c *worldChecks) two(x, y *ware) {
+	why := c.excuse(x, y)
+	if why == "" {
+		c.fail("%s is on %s and on %s", x.label(), x.m.name, y.m.name)
+		return
+	}
+	c.window(map[bool]string{true: "two have data: ", false: "two have an address: "}[x.data()] + why)
+}
+
+// excuse is why nothing could have kept one of two from having something, "" if there is no such reason. An address falls
+// silent by the kernel's clock, so all that excuses it is that this clock stood still. Data takes time to unmount: a daemon
+// that comes back too late, and one whose lease ends, can only begin to. What the end of a lease proves of data is for
+// watchdog and fencing to make true.
+func (c *worldChecks) excuse(x, y *ware) string {
+	for _, z := range []*ware{x, y} {
+		if z.m.stood() {
+			return "its machine stood still"
+		}
+		if !z.data() {
+			continue
+		}
+		if why := z.m.unenforced(); why != "" {
+			return why
+		}
+		if z.orphan != 0 && c.w.now-z.orphan < c.w.stopLimit(z.group) {
+			return "it is not stopped yet when its daemon is back"
+		}
+		if l := z.m.life; l != nil && (l.shut[z.group] || l.stops(z.group)) {
+			return "data is not unmounted yet when its lease has ended"
+		}
+	}
+	return ""
+}
+
+// stopLimit bounds how long a daemon may take to stop what it has no lease for.
+func (w *world) stopLimit(group string) time.Duration {
+	d := w.config.closeAfter()
+	if g := w.config.group(group); g != nil {
+		d += g.stopSum()
+	}
+	return d
+}
+
+// stops tells whether a stop of something of the group is under way.
+func (l *life) stops(group string) bool {
+	for _, a := range l.running() {
+		if a.a.Group == group && a.a.Op == opStop {
+			return true
+		}
+	}
+	return false
+}
+
+// worldWindow is something that must not be, and is not prevented yet: how often, and how long at most.
+type worldWindow struct {
+	why     string
+	open    bool
+	since   time.Duration // 0: not now
+	times   int
+	longest time.Duration
+}
+
+func (c *worldChecks) window(why string) {
+	i := slices.IndexFunc(c.windows, func(v worldWindow) bool { return v.why == why })
+	if i < 0 {
+		c.windows = append(c.windows, worldWindow{why: why})
+		i = len(c.windows) - 1
+	}
+	v := &c.windows[i]
+	v.open = true
+	if v.since == 0 {
+		v.since = c.w.now
+		v.times++
+	}
+}
+
+// unenforced is why nobody on the machine can unmount what its lease no longer covers, "" when somebody can. Until watchdog
+// and fencing are asked only the daemon does: a frozen one cannot, nor one that was killed and is not back.
+func (m *machine) unenforced() string {
+	switch {
+	case m.life == nil && m.ended:
+		return "" // it went in good order, and what it has left running nobody may take for stopped
+	case m.life == nil || !m.life.awake:
+		return "its daemon was killed and is not back"
+	case m.life.frozen:
+		return "its daemon is frozen"
+	}
+	return ""
 }
 
 // begins is called when a node begins an operation.
@@ -99,6 +209,16 @@ func (c *worldChecks) begins(l *life, a action) {
 	}
 	if a.Op != opStart {
 		return
+	}
+	if g := n.config.group(a.Group); g != nil {
+		for _, lower := range g.Resources {
+			if lower.Name == a.Resource {
+				break
+			}
+			if x := l.m.find(a.Group, lower.Name); x == nil || !x.present && !x.suspended && x.gone != c.w.now {
+				c.fail("%s starts %s of %s before %s", l.m.name, a.Resource, a.Group, lower.Name)
+			}
+		}
 	}
 	if n.state == nil {
 		c.fail("%s starts %s and is blank", l.m.name, a.Resource)
@@ -122,7 +242,7 @@ func (c *worldChecks) begins(l *life, a action) {
 			}
 			// What is stateful must be gone, whoever should have stopped it. Without an address a web server is out of
 			// reach, so it may still be on its way down.
-			if x.stateful() || x.answers() && (m.enforced() || x.config.Type == "vip") && x.config.Type != "httpd" {
+			if x.stateful() || x.up() && x.config.Type != "httpd" && c.excuse(x, x) == "" {
 				c.fail("%s starts %s of %s while %s has %s", l.m.name, a.Resource, a.Group, m.name, x.config.Name)
 			}
 		}
@@ -143,19 +263,26 @@ func (c *worldChecks) past(l *life) {
 		return
 	}
 	s, old := n.state, &l.seen
-	if s.Index == old.index && s.Incarnation.ID == old.incarnation {
+	term := n.cons.hard.GetTerm()
+	if s.Index == old.index && s.Incarnation.ID == old.incarnation && term == old.term {
 		return
 	}
 	now := watermarks{member: n.member, incarnation: s.Incarnation.ID, counter: s.Incarnation.Counter, index: s.Index,
-		generation: s.Config.Generation, epoch: s.LastEpoch, clock: s.Clock}
+		generation: s.Config.Generation, epoch: s.LastEpoch, term: term, clock: s.Clock}
 	if old.member == now.member && old.incarnation != 0 {
-		if now.counter < old.counter || now.generation < old.generation || now.epoch < old.epoch || now.index < old.index || now.clock < old.clock {
+		if term < old.term && now.incarnation == old.incarnation || now.counter < old.counter || now.generation < old.generation || now.epoch < old.epoch || now.index < old.index || now.clock < old.clock {
 			c.fail("%s went back from %+v to %+v", l.m.name, *old, now)
 		}
 	}
+	if old.incarnation != now.incarnation {
+		c.inherits(l, &now)
+	}
 	*old = now
 	if c.hashes == nil {
-		c.hashes = map[[2]uint64]uint64{}
+		c.hashes, c.known = map[[2]uint64]uint64{}, map[uint64]watermarks{}
+	}
+	if far := c.known[now.incarnation]; now.index > far.index {
+		c.known[now.incarnation] = now
 	}
 	h, key := hashState(s), [2]uint64{s.Incarnation.ID, s.Index}
 	if known, ok := c.hashes[key]; ok && known != h {
@@ -170,10 +297,41 @@ func (c *worldChecks) past(l *life) {
 	}
 }
 
+// inherits: of two voters each has stored what was committed, so whoever goes on alone has lost nothing.
+func (c *worldChecks) inherits(l *life, now *watermarks) {
+	if a := l.node.state.Incarnation.Ancestors; len(c.w.hosts) == 2 && len(a) > 0 {
+		if far, ok := c.known[a[0].ID]; ok && far.index <= a[0].Fork && (now.epoch < far.epoch || now.generation < far.generation) {
+			c.fail("%s goes on alone with epoch %d and generation %d, and %d and %d had been committed", l.m.name, now.epoch, now.generation, far.epoch, far.generation)
+		}
+	}
+}
+
+// meet counts an event.
+func (c *worldChecks) meet(id string) {
+	if c.met == nil {
+		c.met = map[string]int{}
+	}
+	c.met[id]++
+}
+
+// leads: one leader in a term.
+func (c *worldChecks) leads(n *node) {
+	term := n.cons.node.BasicStatus().GetTerm()
+	if c.leaders == nil {
+		c.leaders = map[[2]uint64]uint64{}
+	}
+	key := [2]uint64{n.incarnation(), term}
+	if old, ok := c.leaders[key]; ok && old != n.member {
+		c.fail("members %x and %x both lead in term %d", old, n.member, term)
+	}
+	c.leaders[key] = n.member
+}
+
 func (c *worldChecks) queues(l *life) {
 	n := l.node
 	for _, k := range []int{len(n.waits), len(n.holds), len(n.outcomes), len(n.proposals), len(n.waiters), len(n.ledger.stored),
-		len(n.ledger.given), len(n.lapsed), len(n.marks), len(n.agent.outcomes), len(l.acts)} {
+		len(n.ledger.given), len(n.lapsed), len(n.marks), len(n.noLease), len(n.peers.all), len(n.agent.groups), len(n.agent.outcomes),
+		len(n.agent.actions), len(n.agent.watches), len(l.acts)} {
 		if k > c.most {
 			if c.most = k; k > queueLimit {
 				c.fail("a queue of %s has %d items", l.m.name, k)
@@ -183,7 +341,9 @@ func (c *worldChecks) queues(l *life) {
 	if c.rules == nil {
 		c.rules = map[string]int{}
 	}
-	if n.cons != nil && n.cons.Status().Role == roleLeader {
+	if len(n.verdicts) > 0 && &n.verdicts[0] != l.ruled && n.cons != nil && n.cons.Status().Role == roleLeader {
+		l.ruled = &n.verdicts[0]
+		c.leads(n)
 		for _, id := range n.ruled {
 			c.rules[id]++
 		}
@@ -224,6 +384,10 @@ func (c *worldChecks) tale(n *node) {
 	from, _ := slices.BinarySearchFunc(h, c.lives[i].shown+1, func(e Event, index uint64) int { return int(e.Index) - int(index) })
 	for _, e := range h[from:] {
 		c.w.tell("%s", e.Text)
+		c.meet(e.ID)
+		if e.ID == eventMember && strings.Contains(e.Text, " is a learner") && len(c.w.lan.clients) > 0 {
+			c.meet("learner again")
+		}
 	}
 	c.lives[i].shown = h[len(h)-1].Index
 }
@@ -246,6 +410,9 @@ func (h worldLog) Handle(_ context.Context, r slog.Record) error {
 		}
 		return true
 	})
+	if !slices.Contains(historyOnly, id) {
+		h.m.w.checks.meet(id)
+	}
 	if slices.Contains(historyOnly, id) || r.Level < h.m.w.level && !slices.Contains(telling, id) {
 		return nil
 	}

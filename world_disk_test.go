@@ -27,6 +27,7 @@ type worldDisk struct {
 	busy     bool
 	batch    int    // writes that are under way
 	turn     uint64 // counts processes: what an earlier one asked for is not reported
+	trap     bool   // the power is cut while the folder is replaced
 	accepted []uint64
 }
 
@@ -92,6 +93,11 @@ func (d *worldDisk) flush() {
 
 func (d *worldDisk) push(j diskJob) {
 	d.queue = append(d.queue, j)
+	if d.trap && j.replace {
+		d.trap = false
+		d.m.w.checks.meet("crash while the folder is replaced")
+		d.m.w.after(time.Duration(d.m.w.chance.disk.Int64N(int64(2*d.delay))), d.m.powerOff)
+	}
 	d.work()
 }
 
@@ -113,7 +119,7 @@ func (d *worldDisk) work() {
 }
 
 func (d *worldDisk) finish(wait time.Duration, turn uint64) {
-	d.m.w.after(wait, func() {
+	d.m.after(wait, func() {
 		if d.stalled {
 			d.finish(10*time.Millisecond, turn)
 			return
@@ -220,5 +226,25 @@ func (l *life) Accept(c ConfigState) {
 	l.m.disk.accepted = append(l.m.disk.accepted, c.Generation)
 	l.m.disk.base = c.Hash
 	l.m.file = text
-	l.port.reconfigure(c.Effective)
+	l.wired, l.retiring = withMembers(c.Effective, l.wired, l.node.state)
+	l.rewire()
+}
+
+// rewire and retire are what daemon.go does: who is removed is talked to until it is no member any more.
+func (l *life) rewire() {
+	if l.wired.node(l.m.name) != nil {
+		l.port.reconfigure(l.wired)
+	}
+}
+
+func (l *life) retire() {
+	if len(l.retiring) == 0 || l.node.state == nil || l.node.state.Config.Effective == nil {
+		return
+	}
+	before := len(l.retiring)
+	wired, retiring := withMembers(l.node.state.Config.Effective, l.wired, l.node.state)
+	if len(retiring) < before {
+		l.wired, l.retiring = wired, retiring
+		l.rewire()
+	}
 }

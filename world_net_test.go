@@ -16,6 +16,7 @@ type worldNet struct {
 	latency time.Duration
 	jitter  time.Duration
 	loss    float64 // of datagrams, on every link
+	twice   float64 // as many of them come twice
 	cuts    []worldCut
 	sent    uint64 // datagrams
 	silent  []silence
@@ -69,7 +70,7 @@ func (m *machine) setCarrier(iface string, up bool) {
 	if !up {
 		m.links = append(m.links, downed{iface})
 	}
-	m.w.after(time.Millisecond, func() {
+	m.after(time.Millisecond, func() {
 		if l := m.life; l != nil {
 			l.enter(func(l *life) { l.node.LinksChanged(m.now()) })
 		}
@@ -160,11 +161,20 @@ func (p *worldPort) datagram(m message, to string) {
 			continue
 		}
 		link := on.link
-		n.w.after(n.delay(), func() {
+		sent := n.w.now
+		deliver := func() {
 			if l := target.life; l != nil {
-				l.enter(func(l *life) { l.port.take(raw, link) })
+				l.enter(func(l *life) {
+					if l.port.take(raw, link) && target.heard == 0 && sent >= target.woke && l.began <= target.slept {
+						target.heard = n.w.now
+					}
+				})
 			}
-		})
+		}
+		n.w.after(n.delay(), deliver)
+		if n.twice > 0 && n.w.chance.net.Float64() < n.twice {
+			n.w.after(n.delay(), deliver)
+		}
 	}
 }
 
@@ -172,8 +182,8 @@ func (n *worldNet) delay() time.Duration {
 	return n.latency + time.Duration(n.w.chance.net.Int64N(int64(n.jitter)+1))
 }
 
-// take opens what came over a link.
-func (p *worldPort) take(raw []byte, link string) {
+// take opens what came over a link, and tells whether it was a message for the node.
+func (p *worldPort) take(raw []byte, link string) bool {
 	now := p.l.m.now()
 	m, err := p.opener.open(raw, link, now)
 	if m.Reply != nil {
@@ -182,10 +192,11 @@ func (p *worldPort) take(raw []byte, link string) {
 	}
 	if err != nil || m.Duplicate || m.Kind == kindHello && !m.Confirmed {
 		p.dropped++
-		return
+		return false
 	}
 	p.l.w.mark("received", p.l.m.name, uint64(m.Kind), m.Session.short(), m.Serial)
 	p.l.node.Received(now, received{From: m.Sender, Session: m.Session.short(), Confirmed: m.Confirmed, Link: link, Kind: m.Kind, Body: m.Body, At: now})
+	return true
 }
 
 // stream needs a link that works in both directions, and a little longer.

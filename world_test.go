@@ -25,15 +25,18 @@ type world struct {
 	queue  happenings
 	hosts  []*machine // in the order of the config
 	net    worldNet
+	lan    worldLAN
 	trace  hash.Hash64
 	config *Config // of the first founding: what the machines are called and where they are
 
-	chance struct{ net, disk, act *rand.Rand } // one for each concern, so that a change in one leaves the others as they were
+	chance struct{ net, disk, act, lan *rand.Rand } // one for each concern, so that a change in one leaves the others as they were
 
-	told   func(at time.Duration, text string) // what people would see; nil: nobody looks
-	checks worldChecks
-	level  slog.Level
-	power  []*worldDevice // fence devices that do not do as they should
+	told    func(at time.Duration, text string) // what people would see; nil: nobody looks
+	checks  worldChecks
+	touched []*machine // whose daemon took an event in this step
+	truth   uint64     // counts changes of what is there and of who can take it away
+	level   slog.Level
+	power   []*worldDevice // fence devices that do not do as they should
 }
 
 // happening is one event of the world.
@@ -63,16 +66,20 @@ func (q *happenings) Pop() any {
 var worldEpoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // newWorld makes machines for the nodes of a config; none runs. Raft draws its jitter from crypto/rand, which this makes
-// repeatable too, so a world cannot be used in a parallel test.
+// repeatable too, so a world cannot be used in a parallel test. Without a test the jitter is as it comes.
 func newWorld(t *testing.T, seed uint64, text []byte) (*world, error) {
-	cryptotest.SetGlobalRandom(t, seed)
+	if t != nil {
+		cryptotest.SetGlobalRandom(t, seed)
+	}
 	cfg, problems := parseConfig(text)
 	if errs, _ := countProblems(problems); errs > 0 {
 		return nil, fmt.Errorf("config of the world:\n%s", renderProblems("ha.toml", problems))
 	}
 	w := &world{trace: fnv.New64a(), config: cfg, level: slog.LevelWarn}
-	w.chance.net, w.chance.disk, w.chance.act = rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2)), rand.New(rand.NewPCG(seed, 3))
-	w.net.w, w.checks.w = w, w
+	for i, r := range []**rand.Rand{&w.chance.net, &w.chance.disk, &w.chance.act, &w.chance.lan} {
+		*r = rand.New(rand.NewPCG(seed, uint64(i)+1))
+	}
+	w.net.w, w.checks.w, w.lan.w = w, w, w
 	w.net.latency, w.net.jitter = 150*time.Microsecond, 100*time.Microsecond
 	for _, n := range cfg.Nodes {
 		w.hosts = append(w.hosts, newMachine(w, n.Name, text))
@@ -105,6 +112,7 @@ func (w *world) step(limit time.Duration) bool {
 	}
 	h := heap.Pop(&w.queue).(happening)
 	w.now = h.at
+	w.touched = w.touched[:0]
 	h.do()
 	w.checks.run()
 	return true
@@ -167,11 +175,14 @@ type machine struct {
 	links []downed  // interfaces without a carrier
 	wares []*ware   // resources that exist here, by group and name
 	odds  []*odd    // operations that shall not go as they should
+	ended bool      // the daemon has ended in good order, and was not started since
 	life  *life     // the daemon's process; nil: not running
 	dog   worldDog
 
-	runs int           // of the daemon, for its session ids
-	woke time.Duration // when it goes on after a standstill of all its clocks; 0: it never stood still
+	runs  int           // of the daemon, for its session ids
+	slept time.Duration // since when all its clocks stood still the last time
+	woke  time.Duration // when they go on; 0: they never stood still
+	heard time.Duration // when a message that was sent after that first came to a daemon that had lived through it; 0: none yet
 }
 
 type downed struct{ iface string }
@@ -210,10 +221,23 @@ func (c worldClock) when(at instant) time.Duration {
 }
 
 func (c *worldClock) setRate(now time.Duration, ppm int64) {
-	c.t0, c.l0, c.ppm = now, c.local(now), ppm
+	c.l0, c.t0, c.ppm = c.local(now), max(now, c.t0), ppm
 }
 
 func (m *machine) now() instant { return m.clock.local(m.w.now) }
+
+// after lets something happen on this machine, which waits while the machine stands still.
+func (m *machine) after(d time.Duration, do func()) {
+	m.w.after(d, func() { m.awake(do) })
+}
+
+func (m *machine) awake(do func()) {
+	if m.still() > 0 {
+		m.w.at(m.woke, func() { m.awake(do) })
+		return
+	}
+	do()
+}
 
 // powerOn boots the kernel; the daemon is another matter.
 func (m *machine) powerOn() {
@@ -222,15 +246,26 @@ func (m *machine) powerOn() {
 	}
 	m.power = true
 	m.boot++
+	m.w.truth++
 	// Boottimes of machines have nothing to do with each other.
 	m.clock.t0, m.clock.l0 = m.w.now, instant(10*time.Second)+instant(m.w.chance.act.Int64N(int64(1000*time.Second)))
-	m.run, m.wares = leaseNote{}, nil
+	m.run, m.wares, m.ended = leaseNote{}, nil, false
+}
+
+// orphans: somebody is there again who can take away what was up in the meantime.
+func (m *machine) orphans() {
+	for _, x := range m.wares {
+		if x.present {
+			x.orphan = m.w.now
+		}
+	}
 }
 
 // powerOff is a power cut.
 func (m *machine) powerOff() {
 	m.kill()
-	m.power = false
+	m.power, m.woke = false, 0
+	m.w.truth++
 	m.disk.crash()
 	for _, x := range m.wares {
 		if x.up() {
@@ -245,21 +280,27 @@ func (m *machine) bootID() string { return fmt.Sprintf("%s-boot-%d", m.name, m.b
 
 // life is one run of the daemon on a machine.
 type life struct {
-	m      *machine
-	w      *world
-	node   *node
-	port   *worldPort
-	timer  uint64 // the one that counts; others are stale
-	due    time.Duration
-	frozen bool                 // stopped by a signal: nothing is taken
-	held   []func(*life)        // what waits for a frozen process
-	fresh  time.Duration        // since when it runs unfrozen
-	going  bool                 // it has been told to leave
-	acts   map[uint64]*worldAct // running operations, by id
-	fences []*worldFence        // running calls of fence devices
-	shut   map[string]bool      // groups whose addresses are shut
-	leases map[string]instant   // until when they may answer, as the node said last
-	seen   watermarks
+	m        *machine
+	w        *world
+	node     *node
+	port     *worldPort
+	timer    uint64 // the one that counts; others are stale
+	due      time.Duration
+	frozen   bool          // stopped by a signal: nothing is taken
+	thawAt   time.Duration // when it goes on at the earliest
+	began    time.Duration
+	held     []func(*life)        // what waits for a frozen process
+	thaw     []func()             // what the process itself was about to do when it was frozen
+	awake    bool                 // it has had its first look around
+	going    bool                 // it has been told to leave
+	acts     map[uint64]*worldAct // running operations, by id
+	fences   []*worldFence        // running calls of fence devices
+	shut     map[string]bool      // groups whose addresses are shut
+	leases   map[string]instant   // until when they may answer, as the node said last
+	wired    *Config              // whom it talks to
+	retiring []string             // of them, those who are no longer in the config
+	seen     watermarks
+	ruled    *Verdict // of the last decision that was counted
 }
 
 // start starts the daemon, as daemon.go does.
@@ -279,14 +320,20 @@ func (m *machine) start(bootstrap bool) error {
 			inForce = st.Config.Effective
 		}
 	}
+	if inForce.node(m.name) == nil {
+		inForce = cfg // it had been removed, and is in its file again
+	}
 	m.runs++
-	l := &life{m: m, w: m.w, acts: map[uint64]*worldAct{}, shut: map[string]bool{}, leases: map[string]instant{}, fresh: m.w.now}
+	m.ended = false
+	m.orphans()
+	l := &life{m: m, w: m.w, acts: map[uint64]*worldAct{}, shut: map[string]bool{}, leases: map[string]instant{}, began: m.w.now}
+	l.wired = inForce
 	l.port = m.w.net.open(l, inForce)
 	opt := nodeOptions{
 		Name: m.name, Session: l.port.session.short(), Boot: m.bootID(), Bootstrap: bootstrap, Member: mem.ID, Born: m.now(),
 		Wall: func() int64 { return worldEpoch.Add(m.w.now + m.wall).UnixNano() }, Random: m.w.random,
 		Log: slog.New(worldLog{m}), Config: inForce, FileHash: configHash(m.file), FileText: compress(m.file), Restored: rs,
-		Joined: m.disk.joined == m.bootID(), Fencer: l, Watchdog: l, DogLeft: m.dog.state(),
+		Listed: cfg.node(m.name) != nil, Joined: m.disk.joined == m.bootID(), Fencer: l, Watchdog: l, DogLeft: m.dog.state(),
 	}
 	if m.run.Boot == m.bootID() {
 		opt.Lease, opt.Caretaker = slices.Clone(m.run.Marks), m.run.Caretaker
@@ -296,7 +343,11 @@ func (m *machine) start(bootstrap bool) error {
 		return fmt.Errorf("start the daemon of %s: %w", m.name, err)
 	}
 	l.node, m.life = n, l
-	m.w.after(0, func() { l.enter(func(l *life) { l.node.Tick(m.now()) }) })
+	m.after(0, func() {
+		l.awake = true
+		m.w.truth++
+		l.enter(func(l *life) { l.node.Tick(m.now()) })
+	})
 	return nil
 }
 
@@ -314,13 +365,16 @@ func (l *life) enter(do func(*life)) {
 		}
 		return
 	}
+	l.w.touched = append(l.w.touched, l.m)
 	do(l)
+	l.retire()
 	l.arm()
 	if l.going {
 		if gone, _ := l.node.Gone(l.m.now()); gone {
 			l.w.tell("%s: the daemon has ended", l.m.name)
 			l.m.disk.flush()
 			l.m.kill()
+			l.m.ended = true
 		}
 	}
 }
@@ -346,6 +400,7 @@ func (l *life) arm() {
 func (m *machine) kill() {
 	if l := m.life; l != nil {
 		m.life = nil
+		m.w.truth++
 		l.timer++
 		m.disk.killed()
 		m.dog.closed()
@@ -353,7 +408,7 @@ func (m *machine) kill() {
 			a.abandoned()
 		}
 		for _, x := range m.wares { // what is shut is an address that is not there; only its daemon knew why
-			x.suspended, x.heldUp = false, false
+			x.suspended, x.heldUp, x.watched, x.waiting = false, false, false, 0
 		}
 		m.w.mark("killed", m.name)
 	}
@@ -362,17 +417,23 @@ func (m *machine) kill() {
 // freeze stops the process for a while, as SIGSTOP does; the kernel goes on.
 func (l *life) freeze(d time.Duration) {
 	l.frozen = true
-	l.w.after(d, func() {
-		if l.m.life != l {
+	l.thawAt = max(l.thawAt, l.w.now+d)
+	l.w.truth++
+	l.m.after(d, func() {
+		if l.m.life != l || !l.frozen || l.w.now < l.thawAt {
 			return
 		}
 		l.frozen = false
-		l.fresh = l.w.now
-		held := l.held
-		l.held = nil
-		// Its timer is over due as well; which of the two comes first is chance in the daemon's select.
+		l.w.truth++
+		l.m.orphans()
+		held, thaw := l.held, l.thaw
+		l.held, l.thaw = nil, nil
+		// Its timer is over due as well; which of them comes first is chance in the daemon's select, and of its threads.
 		if l.w.chance.act.IntN(2) == 0 {
 			l.enter(func(l *life) { l.node.Tick(l.m.now()) })
+		}
+		for _, do := range thaw {
+			do()
 		}
 		for _, do := range held {
 			l.enter(do)
@@ -383,15 +444,28 @@ func (l *life) freeze(d time.Duration) {
 
 // stall stops the whole machine for a while, clocks and all, as a hypervisor's pause does.
 func (m *machine) stall(d time.Duration) {
-	m.clock.l0, m.clock.t0 = m.now(), m.w.now+d
-	m.woke = m.clock.t0
+	if m.still() <= 0 {
+		m.slept = m.w.now
+	}
+	m.woke, m.heard = max(m.woke, m.w.now+d), 0
+	m.clock.l0, m.clock.t0 = m.now(), m.woke
+	m.w.truth++
+	m.w.at(m.woke, func() { m.w.truth++ })
 	if m.life != nil {
-		m.life.freeze(d)
+		m.life.freeze(m.woke - m.w.now)
 	}
 }
 
 // still is for how much longer the machine stands still.
-func (m *machine) still() time.Duration { return m.clock.t0 - m.w.now }
+func (m *machine) still() time.Duration { return max(0, m.clock.t0-m.w.now) }
+
+// stood tells whether the machine stands still, or did and cannot know it: its clocks do not tell, but the first message
+// from a peer does. docs/design.md section 4 says so. A daemon that was not there then finds what the last one has left,
+// and that is over after a lease.
+func (m *machine) stood() bool {
+	since := m.w.now - m.woke
+	return m.woke != 0 && (since < standstillGrace || m.heard == 0 && since < 2*m.w.config.lease() || m.heard != 0 && m.w.now-m.heard < standstillGrace)
+}
 
 // best is the node that knows most: what an operator would ask.
 func (w *world) best() *node {

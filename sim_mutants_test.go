@@ -1,0 +1,208 @@
+// Does the simulator find what is wrong? Each mutant is a bug on purpose, of the kind that a hurried change makes. They
+// live here alone: the source is overlaid for one build of the test program, in which the name of the mutant chooses the
+// bug, and each runs seeds until one fails. A mutant that is not found yet is a hole in the simulator, and marked so.
+//
+//	go test -run TestMutants -sim.mutants              all of them, which takes some minutes
+
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var (
+	simMutants = flag.Bool("sim.mutants", false, "try every mutant")
+	simMutant  = flag.String("sim.mutant", "", "try the mutants with this in their name")
+)
+
+// mutant is one bug: in a file, the new text takes the place of the old one. In it, bug is true when this mutant is meant.
+type mutant struct {
+	name      string
+	file      string
+	old, next string
+	found     int // by which seed; 0: by none of mutantSeeds yet
+}
+
+const (
+	mutantSeeds = 150              // how many seeds may pass before a mutant counts as not found
+	mutantTime  = 60 * time.Second // for those of `make test`
+)
+
+var mutants = []mutant{
+	{"skip the lease wait", "engine_rules.go", "return r.v.Now >= v.Over", "return bug || r.v.Now >= v.Over", 8},
+	{"wait for the new deadtime only", "node_raft.go", "return max(n.state.Config.LongestL, n.config.lease())",
+		"if bug {\nreturn n.config.lease()\n}\nreturn max(n.state.Config.LongestL, n.config.lease())", 0},
+	{"count a lease from the receipt of the ack", "node_lease.go", "		p.base = clockBase{n.grants.sentAt(a.Seq), a.Clock}\n",
+		"		p.base = clockBase{n.grants.sentAt(a.Seq), a.Clock}\nif bug {\nfor i := range n.grants.voters {\nif n.grants.voters[i].voter == p.name {\nn.grants.voters[i].beat.at = p.at\n}\n}\n}\n", 0},
+	{"a lease without a majority", "lease.go", "	q := quorum(len(voters))\n	if len(ends) < q {\n		return 0\n",
+		"	q := quorum(len(voters))\n	if bug {\nq = 1\n}\n	if len(ends) < q {\n		return 0\n", 2},
+	{"grant a revoked epoch", "lease.go", "		if r.owner == owner {\n			pairs", "		if r.owner == owner && !bug {\n			pairs", 2},
+	{"one voter's hold is enough", "lease.go", "	q := quorum(len(voters))\n	if len(ends) < q {\n		return worst\n",
+		"	q := quorum(len(voters))\n	if bug {\nq = 1\n}\n	if len(ends) < q {\n		return worst\n", 0},
+	{"a restarted voter reports no hold", "lease.go", "h := holdFor(longest) - now.sub(v.born)", "h := holdFor(longest) - now.sub(v.born)\nif bug {\nh = 0\n}", 0},
+	{"stay open after the end of a lease", "node_gate.go", "	n.act.Lease(group, until)\n",
+		"	if bug && until != openForGood {\nn.act.Lease(group, until.add(5 * n.deadtime()))\n} else {\nn.act.Lease(group, until)\n}\n", 2},
+	{"a standstill changes nothing", "node_lease.go", "	if took == 0 {", "	if took == 0 || bug {", 7},
+	{"believe a lease of before the restart for too long", "node_lease.go", "		end = old.Until // a grant", "		end = old.Until\nif bug {\nend = end.add(5 * n.deadtime())\n} // a grant", 2},
+	{"caretaker among three", "node_lease.go", "if !n.config.twoVoters() || old == nil || n.otherLife() || n.doubts() {", "if bug && old != nil && !n.hasQuorum() {\nreturn true\n}\nif !n.config.twoVoters() || old == nil || n.otherLife() || n.doubts() {", 0},
+	{"ignore the incarnation of a message", "consensus.go", "if incarnation != c.incarnation {", "if incarnation != c.incarnation && !bug {", 0},
+	{"force without the unapplied tail", "node_raft.go", "		if len(data) > 0 && json.Unmarshal(data, &entry) == nil {\n			Apply(next", "		if len(data) > 0 && !bug && json.Unmarshal(data, &entry) == nil {\n			Apply(next", 0},
+	{"force without authority", "node_raft.go", "if n.config.Cluster.TwoNode != \"ignore\" || n.config.isWitness(n.name) {", "if n.config.Cluster.TwoNode != \"ignore\" && !bug || n.config.isWitness(n.name) {", 0},
+	{"yield to nobody", "node_raft.go", "	mine := &n.state.Incarnation\n	switch {\n	case descendsFrom", "	if bug {\nreturn false\n}\n	mine := &n.state.Incarnation\n	switch {\n	case descendsFrom", 0},
+	{"keep the member id without the memory", "node_raft.go", "	n.member = n.opt.Random()\n	n.keep.Replace(\"left\"", "	if !bug {\nn.member = n.opt.Random()\n}\n	n.keep.Replace(\"left\"", 0},
+	{"a wiped voter votes", "world_disk_test.go", "	d.durable, d.member, d.joined, d.base = nil, member{}, \"\", \"\"", "	if !bug {\nd.member = member{}\n}\n	d.durable, d.joined, d.base = nil, \"\", \"\"", 12},
+	{"answer before it is on disk", "consensus_log.go", "	w.Sync, p.sync = must, must\n", "	if bug {\nfor _, m := range p.responses {\nif m.GetTo() != c.id {\nif err := c.send(m); err != nil {\nreturn err\n}\n}\n}\np.responses = nil\n}\n	w.Sync, p.sync = must, must\n", 1},
+	{"forget fsync", "consensus_log.go", "	w.Sync, p.sync = must, must\n	p.done", "	w.Sync, p.sync = must && !bug, must\n	p.done", 2},
+	{"pin as ban", "engine_place.go", "	case n.Standby != nil:\n		return false", "	case bug && r.g.Pin != nil && r.g.Pin.Node != name:\n		return false, \"pinned\"\n	case n.Standby != nil:\n		return false", 3},
+	{"a goodbye in maintenance taken as proof", "engine.go", "		if slices.Contains(a.e.Running, g.Name) {\n			g.Unleased = true\n			continue", "		if slices.Contains(a.e.Running, g.Name) && !bug {\n			g.Unleased = true\n			continue", 0},
+	{"the end of a lease proves something after maintenance", "engine.go", "a.s.Groups[i].Unleased = a.s.Groups[i].Unleased || a.s.Groups[i].Owner != \"\"", "a.s.Groups[i].Unleased = a.s.Groups[i].Unleased || a.s.Groups[i].Owner != \"\" && !bug", 0},
+	{"a join proves that nothing runs", "engine.go", "		g.Unleased = false\n		if slices.Contains(a.e.Running, g.Name) {", "		g.Unleased = false\n		if slices.Contains(a.e.Running, g.Name) && !bug {", 0},
+	{"a failed stop counts as one", "agent.go", "		case g.isStuck(now, r):\n			return // reported", "		case bug && r.stuck:\n			continue\n		case g.isStuck(now, r):\n			return // reported", 0},
+	{"a stop report before the stop", "agent.go", "	for i := len(g.res) - 1; i >= 0; i-- {\n		r := g.res[i]\n		switch {\n		case r.still():\n			continue\n", "	if bug && g.order.epoch != 0 && g.stopped != g.order.epoch {\ng.stopped, g.saidAt = g.order.epoch, g.order.again\ng.a.outcomes = append(g.a.outcomes, outcome{kind: entryStopped, group: g.name, epoch: g.order.epoch})\n}\n	for i := len(g.res) - 1; i >= 0; i-- {\n		r := g.res[i]\n		switch {\n		case r.still():\n			continue\n", 3},
+	{"a late report taken for the new epoch", "engine.go", "	if g.Owner != n.Name || g.Epoch != a.e.Epoch || n.Session != a.e.Session {", "	if g.Owner != n.Name || g.Epoch != a.e.Epoch && !bug || n.Session != a.e.Session {", 0},
+	{"touch things in maintenance", "node_lease.go", "	case n.state.Maintenance != nil && !n.beaten():", "	case n.state.Maintenance != nil && !n.beaten() && !bug:", 7},
+	{"address before data", "agent.go", "	for _, r := range g.res {\n		switch r.cond {\n		case conditionRunning:", "	for i := range g.res {\n		r := g.res[i]\n		if bug {\nr = g.res[len(g.res)-1-i]\n}\n		switch r.cond {\n		case conditionRunning:", 1},
+	{"cluster time goes back", "engine.go", "	s.Clock = max(s.Clock, e.Clock)", "	s.Clock = max(s.Clock, e.Clock)\nif bug {\ns.Clock = e.Clock\n}", 1},
+	{"found a second cluster", "node_raft.go", "		if p.at != 0 && p.beatAt != 0 && p.beat.Flags&flagBlank == 0 {", "		if p.at != 0 && p.beatAt != 0 && p.beat.Flags&flagBlank == 0 && !bug {", 0},
+	{"reuse epochs", "engine.go", "	a.s.LastEpoch++\n	g.Owner", "	if !bug || a.s.LastEpoch%3 != 2 {\na.s.LastEpoch++\n}\n	g.Owner", 16},
+	{"who has left says that it lives by its lease", "engine.go", "	if a.s.node(g.Owner).Left {\n		a.refuse(", "	if a.s.node(g.Owner).Left && !bug {\n		a.refuse(", 0},
+	{"the hash forgets empty entries", "node_raft.go", "		n.stateHash = hashState(n.state) // what", "		if !bug {\nn.stateHash = hashState(n.state)\n} // what", 0},
+}
+
+// overlay writes the mutated files into dir and returns the file for go build -overlay.
+func overlay(t *testing.T, dir string) string {
+	texts := map[string]string{}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutants {
+		text, ok := texts[m.file]
+		if !ok {
+			b, err := os.ReadFile(m.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(b)
+		}
+		if n := strings.Count(text, m.old); n != 1 {
+			t.Fatalf("mutant %q: its text is %d times in %s; the source has changed under it", m.name, n, m.file)
+		}
+		texts[m.file] = strings.Replace(text, m.old, strings.ReplaceAll(m.next, "bug", fmt.Sprintf("mutated(%q)", m.name)), 1)
+	}
+	texts["mutated.go"] = "package main\n\nimport \"os\"\n\nvar mutation = os.Getenv(\"HACTL_MUTANT\")\n\nfunc mutated(name string) bool { return mutation == name }\n"
+	replace := map[string]string{}
+	for file, text := range texts {
+		path := filepath.Join(dir, file)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(here, file)] = path
+	}
+	b, err := json.Marshal(map[string]map[string]string{"Replace": replace})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "overlay.json"), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, "overlay.json")
+}
+
+// TestMutants tries those that are known to be found, the quickest first, as many as there is time for; all of them with
+// -sim.mutants.
+func TestMutants(t *testing.T) {
+	if testing.Short() && *simMutant == "" {
+		t.Skip("builds the test program once more")
+	}
+	begun := time.Now()
+	dir := t.TempDir()
+	program := filepath.Join(dir, "mutants.test")
+	build := exec.Command("go", "test", "-c", "-vet=off", "-overlay", overlay(t, dir), "-o", program, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the mutants: %v\n%s", err, out)
+	}
+	all := *simMutants || *simMutant != ""
+	var missed, late []string
+	chosen := slices.Clone(mutants)
+	slices.SortStableFunc(chosen, func(a, b mutant) int { return cmp.Compare(a.found, b.found) })
+	for _, m := range mutants {
+		if m.found == 0 {
+			missed = append(missed, m.name)
+		}
+	}
+	chosen = slices.DeleteFunc(chosen, func(m mutant) bool {
+		return *simMutant != "" && !strings.Contains(m.name, *simMutant) || !all && m.found == 0
+	})
+	if r := try(t, program, dir, "", 5, 0); len(r.Failures) > 0 {
+		t.Fatalf("the overlaid source fails without a mutant: %s", r.Failures[0].Text)
+	}
+	for _, m := range chosen {
+		var limit time.Duration
+		if !all {
+			if limit = mutantTime - time.Since(begun); limit <= 0 {
+				late = append(late, m.name)
+				continue
+			}
+		}
+		seeds := mutantSeeds
+		if m.found != 0 && !all {
+			seeds = 3*m.found + 10
+		}
+		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
+			r := try(t, program, dir, m.name, seeds, limit)
+			switch {
+			case len(r.Failures) > 0:
+				text, _, _ := strings.Cut(r.Failures[0].Text, "\n")
+				t.Logf("measured: %q found by seed %d: %s", m.name, r.Runs, text)
+			case r.Runs < seeds:
+				t.Logf("measured: %q not tried to its end: %d of %d seeds within the time", m.name, r.Runs, seeds)
+			case m.found == 0:
+				t.Logf("measured: %q is not found yet: not by %d seeds", m.name, r.Runs)
+			default:
+				t.Errorf("%d seeds do not find %q, and seed %d did", r.Runs, m.name, m.found)
+			}
+		})
+	}
+	t.Logf("measured: %d of %d mutants are known to be found; not yet: %s", len(mutants)-len(missed), len(mutants), strings.Join(missed, ", "))
+	if len(late) > 0 {
+		t.Logf("measured: no time for %s", strings.Join(late, ", "))
+	}
+}
+
+// try runs seeds of the mutated program until one fails.
+func try(t *testing.T, program, dir, name string, seeds int, limit time.Duration) simResult {
+	out := filepath.Join(dir, "report")
+	cmd := exec.Command(program, "-test.run=^TestSimulator$", "-test.timeout=0", "-sim.report="+out, "-sim.first", "-sim.from=1", fmt.Sprintf("-sim.runs=%d", seeds),
+		fmt.Sprintf("-sim.for=%s", limit))
+	cmd.Env = append(os.Environ(), "HACTL_MUTANT="+name, "GOGC=400")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	text, err := cmd.CombinedOutput()
+	var r simResult
+	if err != nil { // a mutant may break more than what is looked for
+		if len(text) > 2000 {
+			text = text[len(text)-2000:]
+		}
+		r.Failures = append(r.Failures, simFailure{Text: fmt.Sprintf("the program ends: %v: %s", err, text)})
+		return r
+	}
+	b, err := os.ReadFile(out)
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		t.Fatalf("report of %q: %v", name, err)
+	}
+	return r
+}
