@@ -2,7 +2,7 @@
 # make demo     two nodes, a witness and a client on this machine, in under a minute (root)
 # make bench    the demo's figures as medians of RUNS (5) beside those of other cluster managers (root)
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
-# make check    format, vet, staticcheck, unit tests, race detector: about eight minutes
+# make check    format, vet, staticcheck, unit tests, race detector; the quicker half of test
 # make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd (root)
 # make sim      N (1000) simulated clusters of two minutes that nobody has run before, or from seed FROM; `make soak` goes
 #               on until stopped; `make mutants` plants bugs on purpose and demands that the simulator finds each
