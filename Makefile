@@ -6,16 +6,21 @@
 # make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd (root)
 # make sim      N (1000) simulated clusters of two minutes that nobody has run before, or from seed FROM; `make soak` goes
 #               on until stopped; `make mutants` plants bugs on purpose and demands that the simulator finds each
+# make deb rpm  the packages, into build/: VERSION is CHANGELOG.md's unless it is given, GOARCH this machine's
 # make fuzz     each fuzz target for FUZZTIME (10s)
 
 SHELL := /bin/bash
-PACKAGES = apache2 iproute2 nftables e2fsprogs util-linux mmdebstrap shellcheck
+PACKAGES = apache2 iproute2 nftables e2fsprogs util-linux mmdebstrap shellcheck zsh fish groff lintian rpm
 FUZZTIME ?= 10s
 N ?= 1000
 FROM ?= $(shell date +%s)
+VERSION ?= $(shell packaging/changelog version)
+GOARCH ?= $(shell go env GOARCH)
+# Without inlining (but in the runtime), without symbols and without the library's own manual pages: a third smaller.
+RELEASE = -trimpath -tags urfave_cli_no_docs -gcflags=all=-l -gcflags=runtime/...= -gcflags=internal/runtime/...=
 export CGO_ENABLED = 0
 
-.PHONY: build lab demo bench bench-sigstop check lint unit race race-suite test suite sim soak mutants fuzz clean setup
+.PHONY: build lab demo bench bench-sigstop check lint unit race race-suite test suite sim soak mutants fuzz clean setup package deb rpm
 
 build:
 	go build -trimpath -o hactl .
@@ -45,7 +50,7 @@ lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
-	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/hosts.sh lab/cluster.sh lab/image lab/systemd; \
+	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/hosts.sh lab/cluster.sh lab/image lab/systemd packaging/notices packaging/changelog packaging/deb/* packaging/rpm/*; \
 	  else echo "shellcheck is not installed: the scripts are not looked at"; fi
 
 unit:
@@ -77,6 +82,22 @@ soak:
 
 mutants:
 	lab/gotest -timeout 0 -run 'TestMutants$$' . -sim.mutants
+
+# What is in the packages. The pages and the completion come from the program, so from one that runs here.
+package:
+	rm -rf build/package
+	mkdir -p build/package
+	go build -o build/package/here .
+	GOARCH=$(GOARCH) go build $(RELEASE) -ldflags '-s -w -X main.version=$(VERSION)' -o build/package/hactl .
+	sed 's,/usr/local/sbin/,/usr/sbin/,' packaging/ha.service >build/package/ha.service
+	cd build/package && for page in hactl.8 ha.toml.5; do ./here man "$${page%.?}" | gzip -9n >"$$page.gz"; done
+	cd build/package && for shell in bash zsh fish; do ./here completion $$shell >hactl.$$shell; done
+	packaging/changelog | gzip -9n >build/package/changelog.gz
+	packaging/notices >build/package/copyright
+	go build -modfile=tools/go.mod -o build/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
+
+deb rpm: package
+	VERSION=$(VERSION) GOARCH=$(GOARCH) build/nfpm package --config packaging/nfpm.yaml --packager $@ --target build/
 
 fuzz:
 	@for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' *_test.go | sed 's/^func //'); do \

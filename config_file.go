@@ -86,8 +86,8 @@ const (
 	missingSettle = time.Second           // and some move the old file away first
 )
 
-// watch follows the file and the generations until ctx ends.
-func (f *configFile) watch(ctx context.Context) {
+// watch follows the file and the generations until ctx ends; a word on reload asks it to look now.
+func (f *configFile) watch(ctx context.Context, reload <-chan os.Signal) {
 	events := watchFolder(ctx, f.path, f.log)
 	f.poke()
 	for {
@@ -98,6 +98,8 @@ func (f *configFile) watch(ctx context.Context) {
 			if !pause(ctx, editSettle) {
 				return
 			}
+		case <-reload:
+			f.log.Info("the config file is looked at, as asked", "event", "config-reload")
 		case <-f.wake:
 		}
 		f.keepGenerations()

@@ -71,7 +71,8 @@ type daemon struct {
 	changed   chan struct{} // closed and made anew with each published document
 	details   map[string]groupDetails
 	leaseFile string
-	told      string // the line that systemctl status shows
+	reload    chan os.Signal // SIGHUP: look at the file now
+	told      string         // the line that systemctl status shows
 }
 
 // errNobody ends a daemon that was told to end before it knew which node it is.
@@ -103,6 +104,9 @@ func runDaemonOnce(ctx context.Context, o daemonOptions) error {
 	d.log = newLogger(o.LogFormat, os.Stderr, &d.level)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	d.reload = make(chan os.Signal, 1) // from the very beginning: SIGHUP would end a process that does not ask for it
+	signal.Notify(d.reload, syscall.SIGHUP)
+	defer signal.Stop(d.reload)
 	if err := lockMemory(); err != nil {
 		d.log.Warn("the daemon may be swapped out", "event", "memory-unlocked", "err", err)
 	}
@@ -281,7 +285,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	wg.Go(func() {
 		newForkWatch(func(fault string) { d.post(around, func(n *node, now instant) { n.CanFork(now, fault) }) }).run(around)
 	})
-	wg.Go(func() { d.files.watch(around) })
+	wg.Go(func() { d.files.watch(around, d.reload) })
 	wg.Go(func() { d.watchKeys(around) })
 	wg.Go(func() { d.askDetails(around) })
 	d.log.Info("hactl runs", "event", "daemon-started", "node", d.name, "version", versionText(), "cluster", d.files.inForce.Cluster.Name)

@@ -48,9 +48,6 @@ func main() {
 // run is the whole program with its surroundings as arguments; it returns the exit status.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	app := newApp(in, out, errOut)
-	if n := len(args); n > 0 && args[n-1] == "--generate-bash-completion" {
-		return report(errOut, nil, app.RunContext(ctx, append([]string{app.Name}, args...)))
-	}
 	l, err := arrange(app, args)
 	switch {
 	case err != nil:
@@ -74,12 +71,11 @@ func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
 		Writer:    out,
 		ErrWriter: errOut,
 		// Usage errors, help and exit statuses are ours, so that each wrong use is two lines on stderr; see usage.go.
-		HideHelp:             true,
-		HideVersion:          true,
-		EnableBashCompletion: true,
-		Suggest:              true,
-		OnUsageError:         onUsageError,
-		ExitErrHandler:       func(*cli.Context, error) {},
+		HideHelp:       true,
+		HideVersion:    true,
+		Suggest:        true,
+		OnUsageError:   onUsageError,
+		ExitErrHandler: func(*cli.Context, error) {},
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "socket", Value: defaultSocket, EnvVars: []string{"HACTL_SOCKET"}, Usage: "the daemon's socket at `PATH`"},
 			&cli.StringFlag{Name: "config", Value: defaultConfig, Usage: "the configuration `FILE`"},
@@ -93,7 +89,9 @@ func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
 			// when nodes are gone
 			fenceCommand(), confirmDeadCommand(), quorumCommand(),
 			// set up
-			configCommand(), keygenCommand(), daemonCommand(), versionCommand(), helpCommand(),
+			configCommand(), keygenCommand(), daemonCommand(), completionCommand(), versionCommand(), helpCommand(),
+			// for shells and packages
+			completeCommand(), manCommand(),
 		},
 	}
 	hideLibraryHelp(app.Commands)

@@ -258,7 +258,7 @@ func countWords(path []*cli.Command, words []string) error {
 		return wrongUse(usageHint(path), "unexpected argument %q", words[most])
 	}
 	for i, w := range words {
-		if strings.TrimSpace(w) == "" {
+		if strings.TrimSpace(w) == "" && !path[0].Hidden { // complete is asked about an empty word
 			return wrongUse(usageHint(path), "%s is empty", strings.Trim(wanted[min(i, len(wanted)-1)], "[]."))
 		}
 	}
@@ -266,14 +266,19 @@ func countWords(path []*cli.Command, words []string) error {
 }
 
 func commandName(path []*cli.Command) string {
-	names := commandNames(path)
+	var names []string
+	for _, c := range path {
+		names = append(names, c.Name)
+	}
 	return strings.Join(names, " ")
 }
 
 func commandNames(commands []*cli.Command) []string {
 	var names []string
 	for _, c := range commands {
-		names = append(names, c.Name)
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
 	}
 	return names
 }

@@ -38,6 +38,9 @@ func appHelp(b *strings.Builder, app *cli.App) {
 	fmt.Fprintf(b, "hactl %s\n\nusage: hactl COMMAND [ARGUMENTS] [FLAGS]\n", app.Usage)
 	category := ""
 	for _, c := range app.Commands {
+		if c.Hidden {
+			continue
+		}
 		if c.Category != category {
 			category = c.Category
 			fmt.Fprintf(b, "\n%s\n", category)
@@ -120,28 +123,34 @@ func entry(b *strings.Builder, name, meaning string) {
 
 func flagHelp(b *strings.Builder, flags []cli.Flag) {
 	for _, f := range flags {
-		d, ok := f.(cli.DocGenerationFlag)
-		if !ok {
-			continue
+		if name, usage := flagText(f); name != "" {
+			entry(b, name, usage)
 		}
-		name := dashed(f.Names()[0])
-		usage := d.GetUsage()
-		if d.TakesValue() {
-			placeholder := "VALUE"
-			if before, rest, ok := strings.Cut(usage, "`"); ok {
-				word, after, _ := strings.Cut(rest, "`")
-				placeholder, usage = word, before+word+after
-			}
-			name += " " + placeholder
-		}
-		if v := strings.Trim(d.GetDefaultText(), `"`); v != "" && d.TakesValue() {
-			usage += fmt.Sprintf(" (default %s)", v)
-		}
-		if env := d.GetEnvVars(); len(env) > 0 {
-			usage += fmt.Sprintf(" [$%s]", env[0])
-		}
-		entry(b, name, usage)
 	}
+}
+
+// flagText is how a flag is written, and what it does.
+func flagText(f cli.Flag) (name, usage string) {
+	d, ok := f.(cli.DocGenerationFlag)
+	if !ok {
+		return "", ""
+	}
+	name, usage = dashed(f.Names()[0]), d.GetUsage()
+	if d.TakesValue() {
+		placeholder := "VALUE"
+		if before, rest, ok := strings.Cut(usage, "`"); ok {
+			word, after, _ := strings.Cut(rest, "`")
+			placeholder, usage = word, before+word+after
+		}
+		name += " " + placeholder
+	}
+	if v := strings.Trim(d.GetDefaultText(), `"`); v != "" && d.TakesValue() {
+		usage += fmt.Sprintf(" (default %s)", v)
+	}
+	if env := d.GetEnvVars(); len(env) > 0 {
+		usage += fmt.Sprintf(" [$%s]", env[0])
+	}
+	return name, usage
 }
 
 func helpCommand() *cli.Command {

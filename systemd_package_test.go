@@ -1,0 +1,189 @@
+// hactl as a package: installed, upgraded under load, removed and purged on hosts with a real systemd.
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// packages are the Debian packages of two versions, the same program but for its version.
+var packages = sync.OnceValues(func() (map[string]string, error) {
+	made := map[string]string{}
+	for _, version := range []string{"0.9.0", "0.9.1"} {
+		out, err := exec.Command("make", "deb", "VERSION="+version).CombinedOutput()
+		if err != nil {
+			return nil, &outputError{err: err, tail: string(out)}
+		}
+		found, err := filepath.Glob("build/hactl_" + version + "_*.deb")
+		if err != nil || len(found) != 1 {
+			return nil, &outputError{err: os.ErrNotExist, tail: string(out)}
+		}
+		b, err := os.ReadFile(found[0])
+		if err != nil {
+			return nil, err
+		}
+		made[version] = string(b)
+		if err := os.Remove(found[0]); err != nil {
+			return nil, err
+		}
+	}
+	return made, nil
+})
+
+// TestSystemdPackage: apt install, edit, start is the whole installation; an upgrade of all nodes is noticed by no client; a
+// removal hands over first; a purge leaves nothing but the key.
+func TestSystemdPackage(t *testing.T) {
+	l := newSystemdLab(t, "alice", "bob", "carol")
+	made, err := packages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []string{"alice", "bob", "carol"}
+	example, err := os.ReadFile("ha.toml.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const handWritten = "# written by hand before\n"
+	l.put("bob", "/etc/ha.toml", handWritten, 0o600)
+	for _, host := range all {
+		for version, text := range made {
+			l.put(host, "/root/hactl_"+version+".deb", text, 0o644)
+		}
+		l.must(host, "apt-get", "install", "-qy", "/root/hactl_0.9.0.deb")
+		if state, enabled := l.property(host, "ha", "ActiveState"), l.property(host, "ha", "UnitFileState"); state != "inactive" || enabled != "disabled" {
+			t.Errorf("after the installation ha is %s and %s on %s", state, enabled, host)
+		}
+		if out := l.must(host, "hactl", "version"); !strings.Contains(out, "0.9.0") {
+			t.Errorf("hactl version on %s: %s", host, out)
+		}
+		want := string(example)
+		if host == "bob" {
+			want = handWritten
+		}
+		if got := l.must(host, "cat", "/etc/ha.toml"); got != strings.TrimSpace(want) {
+			t.Errorf("/etc/ha.toml on %s after the installation: %.200s", host, got)
+		}
+		l.must(host, "getent", "group", "haclient")
+	}
+
+	t.Log("edit, start")
+	l.must("alice", "hactl", "keygen", "/etc/ha.key")
+	key := l.must("alice", "cat", "/etc/ha.key") + "\n"
+	config := "[heartbeat]\ninterval = \"200ms\"\ndeadtime = \"10s\"\n" + readmeConfig(t)
+	for _, host := range all {
+		l.put(host, "/etc/ha.key", key, 0o600)
+		l.put(host, "/etc/ha.toml", config, 0o644)
+		l.put(host, "/var/www/html/index.html", host+" serves\n", 0o644)
+	}
+	for _, host := range []string{"alice", "bob"} {
+		l.must(host, "systemctl", "disable", "--now", "apache2")
+	}
+	for _, host := range all {
+		l.must(host, "systemctl", "enable", "--now", "ha")
+	}
+	l.runsOn("web", "alice", all...)
+	p := l.client()
+	p.answeredBy("alice serves")
+
+	t.Log("reload")
+	l.must("alice", "systemctl", "reload", "ha")
+	l.await("the daemon has looked", func() bool { return len(l.journal("alice", "-u", "ha", "HA_EVENT=config-reload")) > 0 })
+	l.put("alice", "/etc/ha.toml", strings.Replace(config, "interface", "interfaze", 1), 0o644)
+	if out, code := l.run("alice", "systemctl", "reload", "ha"); code == 0 {
+		t.Errorf("the reload of a bad file succeeds: %s", out)
+	}
+	l.await("the journal names the mistake", func() bool {
+		return strings.Contains(l.must("alice", "journalctl", "-u", "ha", "--no-pager"), "interfaze")
+	})
+	l.put("alice", "/etc/ha.toml", config, 0o644)
+	l.must("alice", "systemctl", "reload", "ha")
+	l.sees("alice", "the file is good again", func(s *Status) bool { return s.testProblem("config-bad") == nil })
+
+	t.Log("upgrade of all, one after the other")
+	begun, epoch := time.Now(), l.status("bob").testGroup("web").Epoch
+	for _, host := range all {
+		before := l.mainPID(host, "ha")
+		l.must(host, "dpkg", "-i", "/root/hactl_0.9.1.deb")
+		l.await("the new daemon runs on "+host, func() bool { now := l.mainPID(host, "ha"); return now != "0" && now != before })
+		l.sees(host, "the new version answers", func(s *Status) bool { return strings.Contains(s.Version, "0.9.1") })
+		l.runsOn("web", "alice", all...)
+	}
+	if now := l.status("bob").testGroup("web").Epoch; now != epoch {
+		t.Errorf("the epoch was %d and is %d after the upgrade", epoch, now)
+	}
+	t.Logf("measured: upgrade of three nodes: longest silence of the site %d ms", p.neverRefused("upgrade", begun).Milliseconds())
+	if got := l.must("alice", "cat", "/etc/ha.toml"); got != strings.TrimSpace(config) {
+		t.Errorf("the upgrade has changed /etc/ha.toml: %.200s", got)
+	}
+
+	t.Log("a removal hands over first")
+	l.must("alice", "apt-get", "remove", "-qy", "hactl")
+	l.runsOn("web", "bob", "bob", "carol")
+	p.answeredBy("bob serves")
+	if state := l.property("alice", "apache2", "ActiveState"); state != "inactive" {
+		t.Errorf("apache2 is %s on alice after the removal", state)
+	}
+	if out, code := l.run("alice", "systemctl", "cat", "ha"); code == 0 {
+		t.Errorf("the unit is still there: %s", out)
+	}
+	if got := l.must("alice", "cat", "/etc/ha.toml"); got != strings.TrimSpace(config) {
+		t.Errorf("the removal has changed /etc/ha.toml: %.200s", got)
+	}
+
+	t.Log("what was removed comes back as it was")
+	l.must("alice", "apt-get", "install", "-qy", "/root/hactl_0.9.1.deb")
+	l.must("alice", "systemctl", "enable", "--now", "ha")
+	l.runsOn("web", "bob", all...)
+
+	t.Log("a purge leaves the key alone")
+	l.must("alice", "apt-get", "purge", "-qy", "hactl")
+	if out := l.must("alice", "find", "/etc", "/var/lib", "/usr", "/run", "-name", "ha.toml*", "-o", "-name", "ha.key", "-o", "-name", "ha.service*", "-o", "-name", "hactl*"); out != "/etc/ha.key" {
+		t.Errorf("left behind: %s", out)
+	}
+	l.runsOn("web", "bob", "bob", "carol")
+	p.answeredBy("bob serves")
+}
+
+// TestPackageIsClean: lintian has nothing to say, and an RPM is made too.
+func TestPackageIsClean(t *testing.T) {
+	mayCluster(t)
+	lintian, err := exec.LookPath("lintian")
+	if err != nil {
+		t.Skip("lintian is not installed")
+	}
+	if _, err := packages(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("make", "deb", "rpm", "VERSION=0.9.2").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, pattern := range []string{"build/hactl_0.9.2_*.deb", "build/hactl-0.9.2-*.rpm"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) != 1 {
+			t.Fatalf("%s: %v %v", pattern, found, err)
+		}
+		t.Cleanup(func() { os.Remove(found[0]) })
+		if strings.HasSuffix(found[0], ".deb") {
+			out, err := exec.Command(lintian, "--allow-root", "--fail-on", "error,warning", found[0]).CombinedOutput()
+			if err != nil || strings.Contains(string(out), "hactl: ") {
+				t.Errorf("lintian: %v\n%s", err, out)
+			}
+			continue
+		}
+		if rpm, err := exec.LookPath("rpm"); err == nil {
+			out, err := exec.Command(rpm, "-qp", "--list", "--scripts", found[0]).CombinedOutput()
+			for _, want := range []string{"/usr/sbin/hactl", "/usr/lib/systemd/system/ha.service", "postinstall scriptlet", "preuninstall scriptlet"} {
+				if err != nil || !strings.Contains(string(out), want) {
+					t.Errorf("rpm: %v: no %s in\n%s", err, want, out)
+				}
+			}
+		}
+	}
+}
