@@ -42,6 +42,7 @@ type cluster struct {
 	witness string
 	guard   *addressGuard
 	patient time.Duration // how long a state is waited for; 0: clusterPatience
+	pace    time.Duration // how often a client asks; 0: probeEvery
 }
 
 type clusterHost struct {

@@ -263,7 +263,12 @@ func (l *systemdLab) runsOn(group, node string, online ...string) GroupStatus {
 // client asks for the site, from the switch.
 func (l *systemdLab) client() *prober {
 	l.t.Helper()
-	return l.probeFrom(systemdSite, "nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", l.pids["switch"]))
+	return l.probeFrom(systemdSite, l.atSwitch()...)
+}
+
+// atSwitch is the command that runs another one in the switch's network.
+func (l *systemdLab) atSwitch() []string {
+	return []string{"nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", l.pids["switch"])}
 }
 
 // neverRefused fails the test if the client was told since then that nobody is there. That it was told nothing in time

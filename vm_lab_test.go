@@ -42,7 +42,7 @@ func newVMLab(t *testing.T) *vmLab {
 		t.Skipf("no image of a virtual machine can be built here: %s", out)
 	}
 	l := &vmLab{startLab(t, "lab/vm")}
-	l.patient = 3 * time.Minute
+	l.patient, l.pace = 3*time.Minute, 50*time.Millisecond
 	l.enter = l.machine
 	return l
 }

@@ -139,12 +139,9 @@ func (l *vmLab) devices() {
 		l.t.Fatalf("alice's watchdog is %q", identity)
 	}
 	check("alice", 0, "")
-	// What holds it pets it: a watchdog daemon, or systemd.
-	l.must("bob", "systemd-run", "--unit", "holder", "sh", "-c", "exec 3>/dev/watchdog; trap 'echo V >&3; exit' TERM; while :; do echo >&3; sleep 0.2; done")
-	l.await("bob's watchdog is held", func() bool { return l.dog("bob", "state") == "active" })
+	l.hold("bob")
 	check("bob", exitBadConfig, "/dev/watchdog is in use by another program")
-	l.must("bob", "systemctl", "stop", "holder")
-	l.await("bob's watchdog rests", func() bool { return l.dog("bob", "state") == "inactive" })
+	l.release("bob")
 	check("bob", 0, "")
 	l.must("bob", "modprobe", "-r", "i6300esb")
 	check("bob", exitBadConfig, "there is no /dev/watchdog: load the driver of this host's watchdog, or modprobe softdog")
@@ -152,9 +149,22 @@ func (l *vmLab) devices() {
 	check("bob", 1, "/dev/watchdog is softdog, a timer of the very kernel that it watches")
 }
 
+// hold starts what a watchdog daemon is, or systemd: it holds the device and pets it.
+func (l *vmLab) hold(host string) {
+	l.t.Helper()
+	l.must(host, "systemd-run", "--collect", "--unit", "holder", "sh", "-c", "exec 3>/dev/watchdog; trap 'printf V >&3; exit 0' TERM; while :; do echo >&3; sleep 0.2; done")
+	l.await("the watchdog is held", func() bool { return l.dog(host, "state") == "active" })
+}
+
+func (l *vmLab) release(host string) {
+	l.t.Helper()
+	l.must(host, "systemctl", "stop", "holder")
+	l.await("the watchdog rests", func() bool { return l.dog(host, "state") == "inactive" })
+}
+
 // watchdog: a cluster whose data is on alice, whose watchdog runs and is petted. bob's is in use by another at first.
 func (l *vmLab) watchdog() {
-	l.must("bob", "systemd-run", "--unit", "holder", "sh", "-c", "exec 3>/dev/watchdog; trap 'echo V >&3; exit' TERM; while :; do echo >&3; sleep 0.2; done")
+	l.hold("bob")
 	for _, host := range []string{"alice", "bob"} {
 		l.must(host, "systemctl", "--no-block", "start", "ha")
 	}
@@ -174,7 +184,7 @@ func (l *vmLab) watchdog() {
 	if out, _ := l.run("bob", "hactl", "move", "web", "bob"); !strings.Contains(out, "watchdog") {
 		l.t.Errorf("the data may move to a host whose watchdog cannot be used:\n%s", out)
 	}
-	l.must("bob", "systemctl", "stop", "holder")
+	l.release("bob")
 	l.sees("alice", "both watchdogs can be used", func(s *Status) bool {
 		a, b := s.testNode("alice").Enforce, s.testNode("bob").Enforce
 		return a != nil && a.Fault == "" && !a.Soft && a.Device == "i6300ESB timer" && b != nil && b.Fault == "" && b.Soft
