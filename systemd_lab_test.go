@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -29,6 +31,7 @@ type systemdLab struct {
 	in       io.WriteCloser
 	out      *bufio.Scanner
 	pids     map[string]int                            // host that is up → its systemd; and the switch
+	rest     time.Duration                             // between two looks; 0: a tenth of a second
 	folder   string                                    // where the disks are, if the lab says so
 	enter    func(host string, argv []string) []string // the command that runs another one in a host
 }
@@ -66,6 +69,7 @@ func startLab(t *testing.T, script string) *systemdLab {
 	t.Helper()
 	l := &systemdLab{cluster: &cluster{t: t}, pids: map[string]int{}}
 	cmd := exec.Command(script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // where it gets a share of the processor of its own
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	in, err := cmd.StdinPipe()
@@ -151,7 +155,7 @@ func (l *systemdLab) await(what string, ok func() bool) {
 		if ok() {
 			return true
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(cmp.Or(l.rest, 100*time.Millisecond))
 		return false
 	})
 }

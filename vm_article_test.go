@@ -62,19 +62,19 @@ func TestVMArticle(t *testing.T) {
 		l.must(host, "systemctl", "--no-block", "start", "ha")
 	}
 	l.up("carol")
-	l.runsOn("web", "alice", "alice", "bob", "carol")
+	l.runsOn("web", "alice", "carol", "alice", "bob")
 	l.pace = 500 * time.Millisecond
 	p := l.visitor("/cgi-bin/write")
 	p.writes("alice")
 
 	began := time.Now()
 	l.must("bob", "hactl", "move", "web", "bob")
-	l.runsOn("web", "bob", "alice", "bob", "carol")
+	l.runsOn("web", "bob", "carol", "alice", "bob")
 	p.writes("bob")
 	t.Logf("measured: the stack moved to bob within %s", ms(time.Since(began)))
 	l.keeps("bob", p)
 	l.must("bob", "hactl", "move", "web", "alice")
-	l.runsOn("web", "alice", "alice", "bob", "carol")
+	l.runsOn("web", "alice", "carol", "alice", "bob")
 	l.must("bob", "hactl", "unmove", "web")
 	p.writes("alice")
 
@@ -85,7 +85,7 @@ func TestVMArticle(t *testing.T) {
 	n := l.keeps("bob", p)
 
 	l.up("alice")
-	l.runsOn("web", "bob", "alice", "bob", "carol")
+	l.runsOn("web", "bob", "carol", "alice", "bob")
 	l.await("alice has caught up", func() bool {
 		out, code := l.run("alice", "drbdadm", "dstate", "r0")
 		return code == 0 && strings.TrimSpace(out) == "UpToDate/UpToDate"

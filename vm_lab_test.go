@@ -43,7 +43,7 @@ func newVMLab(t *testing.T) *vmLab {
 	}
 	l := &vmLab{startLab(t, "lab/vm")}
 	l.patient, l.pace = 3*time.Minute, 50*time.Millisecond
-	l.enter = l.machine
+	l.enter, l.rest = l.machine, time.Second/2 // a look costs what is looked at its processor
 	return l
 }
 
@@ -188,7 +188,7 @@ func (l *vmLab) isReset(host, how string, since time.Time) time.Time {
 // notReset waits for longer than the watchdog does, and demands that the machine has gone on all the time.
 func (l *vmLab) notReset(host string, since time.Time, timeout time.Duration) {
 	l.t.Helper()
-	l.await(host+" goes on", func() bool { return time.Since(since) > timeout+timeout/2 })
+	l.await(host+" goes on", func() bool { return time.Since(since) > timeout+2*time.Second })
 	if e, ok := l.happened(host, "RESET", since); ok {
 		l.t.Fatalf("%s was reset %s after that", host, e.at().Sub(since))
 	}

@@ -74,8 +74,8 @@ func (l *vmLab) gate() {
 }
 
 const (
-	vmLease    = 3 * time.Second
-	vmWatchdog = 6 * time.Second
+	vmLease    = 4 * time.Second
+	vmWatchdog = 8 * time.Second
 	// 1.25 (L + 2 W): from when a silent owner was last heard to when another may start what it ran.
 	vmSilence = (vmLease + 2*vmWatchdog) * 5 / 4
 )
@@ -85,11 +85,11 @@ const vmConfig = `
 [cluster]
 name = "vm"
 [heartbeat]
-interval = "300ms"
-deadtime = "3s"
+interval = "400ms"
+deadtime = "4s"
 [watchdog]
 device = "/dev/watchdog"
-timeout = "6s"
+timeout = "8s"
 [[link]]
 name = "lan"
 interface = "eth0"
@@ -169,12 +169,12 @@ func (l *vmLab) watchdog() {
 		l.must(host, "systemctl", "--no-block", "start", "ha")
 	}
 	l.up("carol")
-	l.runsOn("web", "alice", "alice", "bob", "carol")
+	l.runsOn("web", "alice", "carol", "alice", "bob")
 	armed := time.Now()
 	if state, timeout := l.dog("alice", "state"), l.dog("alice", "timeout"); state != "active" || timeout != fmt.Sprint(vmWatchdog.Seconds()) {
 		l.t.Errorf("alice's watchdog is %s with %s s, want active with %s", state, timeout, vmWatchdog)
 	}
-	l.sees("alice", "bob's watchdog is in use", func(s *Status) bool {
+	l.sees("carol", "bob's watchdog is in use", func(s *Status) bool {
 		e := s.testNode("bob").Enforce
 		return e != nil && strings.Contains(e.Fault, "/dev/watchdog is in use by another program")
 	})
@@ -185,7 +185,7 @@ func (l *vmLab) watchdog() {
 		l.t.Errorf("the data may move to a host whose watchdog cannot be used:\n%s", out)
 	}
 	l.release("bob")
-	l.sees("alice", "both watchdogs can be used", func(s *Status) bool {
+	l.sees("carol", "both watchdogs can be used", func(s *Status) bool {
 		a, b := s.testNode("alice").Enforce, s.testNode("bob").Enforce
 		return a != nil && a.Fault == "" && !a.Soft && a.Device == "i6300ESB timer" && b != nil && b.Fault == "" && b.Soft
 	})
@@ -210,7 +210,7 @@ func (l *vmLab) killed() {
 	killed := time.Now()
 	l.must("alice", "systemctl", "kill", "-s", "KILL", "--kill-who=main", "ha")
 	l.await("the daemon is another", func() bool { now := l.mainPID("alice", "ha"); return now != before && now != "0" })
-	l.runsOn("web", "alice", "alice", "bob", "carol")
+	l.runsOn("web", "alice", "carol", "alice", "bob")
 	l.notReset("alice", killed, vmWatchdog)
 	if now := l.boot("alice"); now != boot {
 		l.t.Error("alice has booted")
@@ -243,7 +243,7 @@ func (l *vmLab) frozen(active, other, device string) {
 	if l.boot(active) == boot {
 		l.t.Errorf("%s has not booted", active)
 	}
-	l.runsOn("web", other, other, active, "carol")
+	l.runsOn("web", other, "carol", other, active)
 	p.answeredBy(other + " serves")
 	silent, served := p.handedOver(active, other, frozen, vmLease)
 	if silent.After(reset) {
@@ -324,7 +324,7 @@ func (l *vmLab) cutOff(active, other string, hangs bool) {
 	if again := l.boot(active) != boot; again != hangs {
 		l.t.Errorf("%s has booted: %v", active, again)
 	}
-	l.runsOn("web", other, other, active, "carol")
+	l.runsOn("web", other, "carol", other, active)
 	if out, code := l.run(active, "sh", "-c", "test -e /run/data"); code == 0 {
 		l.t.Errorf("%s still has its data: %s", active, out)
 	}
@@ -348,7 +348,7 @@ func (l *vmLab) failedStop(active, other string) {
 	if l.boot(active) == boot {
 		l.t.Errorf("%s has not booted", active)
 	}
-	l.runsOn("web", other, other, active, "carol")
+	l.runsOn("web", other, "carol", other, active)
 	l.must(other, "hactl", "unmove", "web")
 }
 
@@ -361,7 +361,7 @@ func (l *vmLab) cleanStop(active, other string) {
 	if state := l.dog(active, "state"); state != "inactive" {
 		l.t.Errorf("the watchdog of %s is %s", active, state)
 	}
-	l.runsOn("web", other, other)
+	l.runsOn("web", other, "carol", other)
 	p.answeredBy(other + " serves")
 	l.notReset(active, stopped, vmWatchdog)
 	if l.boot(active) != boot {
