@@ -3,7 +3,9 @@
 # make bench    the demo's figures as medians of RUNS (5) beside those of other cluster managers (root)
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make check    format, vet, staticcheck, unit tests, race detector; the quicker half of test
-# make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd (root)
+# make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd, and on virtual
+#               machines where QEMU can be installed (root)
+# make test-vm  the virtual machines alone: the gate on VLANs and bonds, real watchdogs (root)
 # make sim      N (1000) simulated clusters of two minutes that nobody has run before, or from seed FROM; `make soak` goes
 #               on until stopped; `make mutants` plants bugs on purpose and demands that the simulator finds each
 # make deb rpm  the packages, into build/: VERSION is CHANGELOG.md's unless it is given, GOARCH this machine's
@@ -11,6 +13,7 @@
 
 SHELL := /bin/bash
 PACKAGES = apache2 iproute2 nftables e2fsprogs util-linux mmdebstrap shellcheck zsh fish groff lintian rpm
+VM_PACKAGES = qemu-system-x86 qemu-utils openssh-client cpio xz-utils mmdebstrap e2fsprogs iproute2 util-linux
 FUZZTIME ?= 10s
 N ?= 1000
 FROM ?= $(shell date +%s)
@@ -20,13 +23,16 @@ GOARCH ?= $(shell go env GOARCH)
 RELEASE = -trimpath -tags urfave_cli_no_docs -gcflags=all=-l -gcflags=runtime/...= -gcflags=internal/runtime/...=
 export CGO_ENABLED = 0
 
-.PHONY: build lab demo bench bench-sigstop check lint unit race race-suite test suite sim soak mutants fuzz clean setup package deb rpm
+.PHONY: build lab demo bench bench-sigstop check lint unit race race-suite test test-vm suite sim soak mutants fuzz clean setup setup-vm package deb rpm
 
 build:
 	go build -trimpath -o hactl .
 
 setup:
 	lab/setup $(PACKAGES)
+
+setup-vm:
+	@lab/setup $(VM_PACKAGES) || echo "not all of $(VM_PACKAGES) can be installed: the tests on virtual machines are skipped"
 
 # What demo and bench run: the same binary, the client's probe, and a web server for where apache2 is missing.
 lab:
@@ -50,7 +56,7 @@ lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
-	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/hosts.sh lab/cluster.sh lab/image lab/systemd packaging/notices packaging/changelog packaging/deb/* packaging/rpm/*; \
+	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/hosts.sh lab/cluster.sh lab/image lab/systemd lab/vm lab/vm-image lab/vm-init packaging/notices packaging/changelog packaging/deb/* packaging/rpm/*; \
 	  else echo "shellcheck is not installed: the scripts are not looked at"; fi
 
 unit:
@@ -68,11 +74,14 @@ race-suite: setup
 	  -run '^TestCluster(Move|HttpdCrashes|DaemonKilled|Edits|KeyRoll|Leave|FencePair|ThreeFull)$$' .
 	@if cat build/race/found.* 2>/dev/null; then echo "the race detector has found these in the daemon"; exit 1; fi
 
-test: setup lint race race-suite
+test: setup setup-vm lint race race-suite
 	lab/gotest -timeout 40m ./...
 
 suite: setup
 	lab/gotest -timeout 40m -run 'TestCluster|TestSystemd' .
+
+test-vm: setup setup-vm
+	lab/gotest -timeout 30m -run 'TestVM' .
 
 sim:
 	lab/gotest -timeout 0 -run 'TestSimulator$$' . -sim.runs=$(N) -sim.from=$(FROM)

@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,7 +32,7 @@ const probeCommand = "cluster-client"
 
 const (
 	probeEvery   = 5 * time.Millisecond
-	probeTimeout = 250 * time.Millisecond
+	probeTimeout = 50 * probeEvery
 )
 
 // probed is the end of one question. Times are Unix nanoseconds.
@@ -44,6 +45,11 @@ type probed struct {
 // probeMain asks until its input is closed. Questions overlap: a slow one delays no other.
 func probeMain() {
 	url := os.Args[1]
+	every, err := time.ParseDuration(os.Args[2])
+	if err != nil {
+		panic(err)
+	}
+	timeout := every * (probeTimeout / probeEvery)
 	stop := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
@@ -53,12 +59,12 @@ func probeMain() {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	var mu sync.Mutex
 	out := json.NewEncoder(os.Stdout)
-	tick := time.NewTicker(probeEvery)
+	tick := time.NewTicker(every)
 	for {
 		go func() {
 			p := probed{Start: time.Now().UnixNano()}
 			var err error
-			if p.Who, err = askPage(client, url); err != nil {
+			if p.Who, err = askPage(client, url, timeout); err != nil {
 				p.Err = err.Error()
 			}
 			p.End = time.Now().UnixNano()
@@ -75,8 +81,8 @@ func probeMain() {
 }
 
 // askPage gets a page, or with tcp: only a connection.
-func askPage(client *http.Client, url string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+func askPage(client *http.Client, url string, timeout time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	if to, ok := strings.CutPrefix(url, "tcp:"); ok {
 		// Nobody listens: that the host itself says so is the answer.
@@ -123,7 +129,7 @@ func (c *cluster) probeFrom(url string, enter ...string) *prober {
 	c.t.Helper()
 	p := &prober{c: c}
 	// The program that is executed keeps the first argument that it was given: the name by which TestMain knows it.
-	cmd := exec.Command(enter[0], append(enter[1:], probeCommand, url)...)
+	cmd := exec.Command(enter[0], append(enter[1:], probeCommand, url, cmp.Or(c.pace, probeEvery).String())...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

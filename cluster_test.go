@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -40,6 +41,8 @@ type cluster struct {
 	timing  string // TOML within [heartbeat]
 	witness string
 	guard   *addressGuard
+	patient time.Duration // how long a state is waited for; 0: clusterPatience
+	pace    time.Duration // how often a client asks; 0: probeEvery
 }
 
 type clusterHost struct {
@@ -539,9 +542,10 @@ func (h *clusterHost) await(what string, ok func(*Status) bool) *Status {
 
 func (c *cluster) await(what string, ok func() bool) {
 	c.t.Helper()
-	for end := time.Now().Add(clusterPatience); !ok(); {
+	patience := cmp.Or(c.patient, clusterPatience)
+	for end := time.Now().Add(patience); !ok(); {
 		if time.Now().After(end) {
-			c.t.Fatalf("waited %s for: %s", clusterPatience, what)
+			c.t.Fatalf("waited %s for: %s", patience, what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

@@ -355,6 +355,30 @@ func resetFindings(c *Config) []finding {
 	return all
 }
 
+// watchdogFinding says whether this host has the watchdog that is configured, and nobody else has it. One that the daemon
+// holds, or left running, is as good as one at rest.
+func watchdogFinding(cfg *Config, node, runDir string) []finding {
+	device := cfg.Watchdog.Device
+	if !cfg.Watchdog.watched() || cfg.isWitness(node) {
+		return nil
+	}
+	h := hostDog{sys: "/sys"}
+	s := h.look(device)
+	ours, _ := os.ReadFile(filepath.Join(runDir, dogNote)) // fails: no daemon of ours has it
+	switch {
+	case s.Fault != "" && string(ours) != device:
+		return []finding{{levelFail, "[watchdog] device: " + s.Fault, ""}}
+	case s.Soft:
+		return []finding{{levelWarn, fmt.Sprintf("[watchdog] device: %s is softdog, %s", device, softly), softHint}}
+	}
+	return []finding{{levelOK, fmt.Sprintf("[watchdog] device: %s (%s)", device, s.Device), ""}}
+}
+
+const (
+	softly   = "a timer of the very kernel that it watches: a kernel that hangs, or a virtual machine that stands still, stops it too"
+	softHint = "use the host's own watchdog where it has one"
+)
+
 // watchdogFindings says what the nodes have of the watchdog that is configured.
 func watchdogFindings(s *Status) []finding {
 	var all []finding
@@ -363,7 +387,7 @@ func watchdogFindings(s *Status) []finding {
 		case e == nil || e.Device == "" && e.Fault == "":
 		case e.Fault != "": // among the problems
 		case e.Soft:
-			all = append(all, finding{levelWarn, fmt.Sprintf("watchdog of %s: %s, a timer of the very kernel that it watches: a kernel that hangs, or a virtual machine that stands still, stops it too", n.Name, e.Device), "use the host's own watchdog where it has one"})
+			all = append(all, finding{levelWarn, fmt.Sprintf("watchdog of %s: %s, %s", n.Name, e.Device, softly), softHint})
 		default:
 			all = append(all, finding{levelOK, fmt.Sprintf("watchdog of %s: %s", n.Name, e.Device), ""})
 		}

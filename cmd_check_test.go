@@ -246,3 +246,30 @@ func TestFenceFindings(t *testing.T) {
 		t.Errorf("addresses alone need no fence: %+v", all)
 	}
 }
+
+// TestWatchdogFinding: whether the file's watchdog is here, and nobody else has it. With a real one: vm_test.go.
+func TestWatchdogFinding(t *testing.T) {
+	c, _ := goodConfig(t, "good-three.toml")
+	c.Watchdog = WatchdogConfig{Device: "/dev/no-such-watchdog", Timeout: Duration(10 * time.Second)}
+	dir := t.TempDir()
+	says := func(node, level, want string) {
+		t.Helper()
+		got := watchdogFinding(c, node, dir)
+		if len(got) != 1 || got[0].level != level || !strings.Contains(got[0].what, want) {
+			t.Errorf("%+v, want %s %q", got, level, want)
+		}
+	}
+	says("alice", levelFail, "[watchdog] device: there is no /dev/no-such-watchdog: load the driver of this host's watchdog, or modprobe softdog")
+	if err := os.WriteFile(filepath.Join(dir, dogNote), []byte(c.Watchdog.Device), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says("alice", levelOK, "/dev/no-such-watchdog") // the daemon has it
+	c.Watchdog.Device = "/dev/null"
+	says("alice", levelOK, "/dev/null (null)") // nothing is known of it, and nobody has it
+	if c.Nodes[2].Role = "witness"; watchdogFinding(c, c.Nodes[2].Name, dir) != nil {
+		t.Error("a witness needs none")
+	}
+	if c.Watchdog.Device = watchdogNone; watchdogFinding(c, "alice", dir) != nil {
+		t.Error("none is configured")
+	}
+}

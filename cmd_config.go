@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -88,7 +89,7 @@ func checkConfigFile(c *cli.Context) error {
 	}
 	cfg, problems := parseConfig(text)
 	if c.Bool("host") && cfg != nil {
-		more, err := hostProblems(c.Context, cfg, text, c.String("node"))
+		more, err := hostProblems(c.Context, cfg, text, c.String("node"), filepath.Dir(c.String("socket")))
 		if err != nil {
 			return err
 		}
@@ -105,7 +106,7 @@ func checkConfigFile(c *cli.Context) error {
 }
 
 // hostProblems are what this host lacks for being its node.
-func hostProblems(ctx context.Context, cfg *Config, text []byte, node string) ([]configError, error) {
+func hostProblems(ctx context.Context, cfg *Config, text []byte, node, runDir string) ([]configError, error) {
 	host, err := hostInterfaces()
 	if err != nil {
 		return nil, err
@@ -121,7 +122,7 @@ func hostProblems(ctx context.Context, cfg *Config, text []byte, node string) ([
 		return nil, &hintError{err.Error(), "hactl config check --host --node NAME", exitBadConfig}
 	}
 	problems := append(checkHost(cfg, text, node, host), checkFenceAgents(cfg, text, askAgents(ctx, cfg, node))...)
-	for _, f := range hostFindings(ctx, cfg, node) {
+	for _, f := range append(hostFindings(ctx, cfg, node), watchdogFinding(cfg, node, runDir)...) {
 		switch f.level {
 		case levelFail:
 			problems = append(problems, configError{Severity: severityError, What: f.what, Hint: f.hint})

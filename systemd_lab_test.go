@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -28,7 +30,10 @@ type systemdLab struct {
 	*cluster // for its patience and its client alone
 	in       io.WriteCloser
 	out      *bufio.Scanner
-	pids     map[string]int // host that is up → its systemd; and the switch
+	pids     map[string]int                            // host that is up → its systemd; and the switch
+	rest     time.Duration                             // between two looks; 0: a tenth of a second
+	folder   string                                    // where the disks are, if the lab says so
+	enter    func(host string, argv []string) []string // the command that runs another one in a host
 }
 
 const (
@@ -53,8 +58,18 @@ func newSystemdLab(t *testing.T, names ...string) *systemdLab {
 	t.Parallel()
 	clusterSlots <- struct{}{}
 	t.Cleanup(func() { <-clusterSlots })
+	l := startLab(t, "lab/systemd")
+	l.enter = l.namespaces
+	l.up(names...)
+	return l
+}
+
+// startLab runs one of the scripts that make hosts and take commands.
+func startLab(t *testing.T, script string) *systemdLab {
+	t.Helper()
 	l := &systemdLab{cluster: &cluster{t: t}, pids: map[string]int{}}
-	cmd := exec.Command("lab/systemd")
+	cmd := exec.Command(script)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // where it gets a share of the processor of its own
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	in, err := cmd.StdinPipe()
@@ -75,11 +90,10 @@ func newSystemdLab(t *testing.T, names ...string) *systemdLab {
 		}
 		in.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("lab/systemd: %v: %s", err, &said)
+			t.Errorf("%s: %v: %s", script, err, &said)
 		}
 	})
 	l.number(l.answer())
-	l.up(names...)
 	return l
 }
 
@@ -87,7 +101,7 @@ func newSystemdLab(t *testing.T, names ...string) *systemdLab {
 func (l *systemdLab) tell(words ...string) []string {
 	l.t.Helper()
 	if _, err := fmt.Fprintln(l.in, strings.Join(words, " ")); err != nil {
-		l.t.Fatalf("lab/systemd takes no command: %v", err)
+		l.t.Fatalf("the lab takes no command: %v", err)
 	}
 	return l.answer()
 }
@@ -100,7 +114,7 @@ func (l *systemdLab) answer() (lines []string) {
 		}
 		lines = append(lines, l.out.Text())
 	}
-	l.t.Fatal("lab/systemd has ended")
+	l.t.Fatal("the lab has ended")
 	return nil
 }
 
@@ -114,9 +128,13 @@ func (l *systemdLab) number(lines []string) {
 	l.t.Helper()
 	for _, line := range lines {
 		name, number, _ := strings.Cut(line, " ")
+		if name == "folder" {
+			l.folder = number
+			continue
+		}
 		pid, err := strconv.Atoi(number)
 		if err != nil {
-			l.t.Fatalf("lab/systemd says %q", line)
+			l.t.Fatalf("the lab says %q", line)
 		}
 		l.pids[name] = pid
 	}
@@ -137,20 +155,26 @@ func (l *systemdLab) await(what string, ok func() bool) {
 		if ok() {
 			return true
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(cmp.Or(l.rest, 100*time.Millisecond))
 		return false
 	})
 }
 
-// inside is the command that runs another one in a host, within all that its systemd may do.
+// namespaces runs a command within all that a host's systemd may do.
+func (l *systemdLab) namespaces(host string, argv []string) []string {
+	enter := []string{"nsenter", "-t", strconv.Itoa(l.pids[host]), "-m", "-n", "-u", "-i", "-p", "-C", "--", "env", "-i", "HOME=/root", "LC_ALL=C.UTF-8",
+		"PATH=" + hostPath, "setpriv", "--bounding-set=" + hostBounding, "--"}
+	return append(enter, argv...)
+}
+
+// inside is the command that runs another one in a host.
 func (l *systemdLab) inside(ctx context.Context, host string, argv ...string) *exec.Cmd {
 	l.t.Helper()
 	if l.pids[host] == 0 {
 		l.t.Fatalf("%s is off", host)
 	}
-	enter := []string{"-t", strconv.Itoa(l.pids[host]), "-m", "-n", "-u", "-i", "-p", "-C", "--", "env", "-i", "HOME=/root", "LC_ALL=C.UTF-8",
-		"PATH=" + hostPath, "setpriv", "--bounding-set=" + hostBounding, "--"}
-	return exec.CommandContext(ctx, "nsenter", append(enter, argv...)...)
+	argv = l.enter(host, argv)
+	return exec.CommandContext(ctx, argv[0], argv[1:]...)
 }
 
 func (l *systemdLab) run(host string, argv ...string) (string, int) {
@@ -243,7 +267,12 @@ func (l *systemdLab) runsOn(group, node string, online ...string) GroupStatus {
 // client asks for the site, from the switch.
 func (l *systemdLab) client() *prober {
 	l.t.Helper()
-	return l.probeFrom(systemdSite, "nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", l.pids["switch"]))
+	return l.probeFrom(systemdSite, l.atSwitch()...)
+}
+
+// atSwitch is the command that runs another one in the switch's network.
+func (l *systemdLab) atSwitch() []string {
+	return []string{"nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", l.pids["switch"])}
 }
 
 // neverRefused fails the test if the client was told since then that nobody is there. That it was told nothing in time
@@ -287,8 +316,11 @@ func (l *systemdLab) journal(host string, match ...string) (lines []journalLine)
 }
 
 func (l *systemdLab) dump() {
-	for name, pid := range l.pids {
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err != nil || name == "switch" {
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d", l.pids["switch"])); err != nil {
+		return
+	}
+	for name := range l.pids {
+		if name == "switch" {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)

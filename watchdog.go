@@ -44,10 +44,13 @@ type hostDog struct {
 	is     dogState
 }
 
-const softDog = "Software Watchdog" // what the kernel's softdog calls itself
+const (
+	softDog = "Software Watchdog" // what the kernel's softdog calls itself
+	dogNote = "watchdog"          // in the daemon's run folder
+)
 
 func newHostDog(runDir string, log *slog.Logger, tell func(dogState)) *hostDog {
-	h := &hostDog{sys: "/sys", note: filepath.Join(runDir, "watchdog"), log: log, tell: tell, open: openDog, reset: resetHost, now: boottime,
+	h := &hostDog{sys: "/sys", note: filepath.Join(runDir, dogNote), log: log, tell: tell, open: openDog, reset: resetHost, now: boottime,
 		jobs: make(chan func(), 64)}
 	h.is = h.left()
 	return h
