@@ -30,6 +30,7 @@ type wire struct {
 	names map[mac]string
 	mu    sync.Mutex
 	heard []wireAnswer
+	stood time.Duration // the longest that the client itself stood still
 }
 
 type wireAnswer struct {
@@ -83,12 +84,15 @@ func (c *cluster) wire(address string) *wire {
 	wg.Go(func() {
 		tick := time.NewTicker(wireEvery)
 		defer tick.Stop()
-		for {
+		for last := time.Now(); ; last = time.Now() {
 			select {
 			case <-stop:
 				return
 			case <-tick.C:
 			}
+			w.mu.Lock()
+			w.stood = max(w.stood, time.Since(last))
+			w.mu.Unlock()
 			for _, f := range w.asks {
 				_ = w.sock.send(f) // what is lost is asked again in a moment
 			}
@@ -122,6 +126,20 @@ func (w *wire) since(n int) []wireAnswer {
 	return slices.Clone(w.heard[n:])
 }
 
+// forget begins anew: what was heard is of no interest any more.
+func (w *wire) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.heard, w.stood = nil, 0
+}
+
+// stoodStill is how long the client itself did not run, at most, since forget: it shares the machine with the hosts.
+func (w *wire) stoodStill() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stood
+}
+
 // answers waits until that host has answered, after the n-th answer.
 func (w *wire) answers(who string, n int) {
 	w.c.t.Helper()
@@ -144,6 +162,16 @@ func hands(all []wireAnswer) (n int) {
 func gap(all []wireAnswer) (longest time.Duration) {
 	for i := range all {
 		if i > 0 && all[i].who != all[i-1].who {
+			longest = max(longest, all[i].at.sub(all[i-1].at))
+		}
+	}
+	return longest
+}
+
+// lull is the longest time without any answer.
+func lull(all []wireAnswer) (longest time.Duration) {
+	for i := range all {
+		if i > 0 {
 			longest = max(longest, all[i].at.sub(all[i-1].at))
 		}
 	}
