@@ -23,7 +23,7 @@ import (
 
 var (
 	chaosFor    = flag.Duration("chaos.for", 0, "begin rounds of random faults for so long: make chaos; 0: as many as -chaos.rounds")
-	chaosRounds = flag.Int("chaos.rounds", 4, "how many rounds of random faults")
+	chaosRounds = flag.Int("chaos.rounds", 12, "how many rounds of random faults")
 	chaosSeed   = flag.Uint64("chaos.seed", 1, "the row of random faults")
 )
 
