@@ -268,16 +268,20 @@ func (x *mischief) heard() {
 func (x *mischief) judge(what string, plan []planned) {
 	t := x.c.t
 	t.Helper()
-	x.count()
 	kind := "several at once"
 	if len(plan) == 1 {
 		kind = plan[0].name
 	}
 	said := fmt.Sprintf("  all well %.1f s after; longest silence", x.took[len(x.took)-1].Seconds())
+	answers := map[string][]wireAnswer{}
 	for _, g := range x.names() {
-		w := x.wires[g]
-		w.answers(x.c.hosts[0].status().testGroup(g).Owner, len(w.since(0)))
-		all := w.since(0)
+		n := len(x.wires[g].since(0))
+		x.c.await(g+" answers", func() bool { return len(x.wires[g].since(0)) > n })
+		answers[g] = x.wires[g].since(0)
+	}
+	x.count() // later than the last answer, since even now it may move
+	for _, g := range x.names() {
+		all := answers[g]
 		if n := hands(all); n > x.placed[g] {
 			t.Errorf("%s: %s changed hands %d times in %d placements: both answered", what, x.groups[g], n, x.placed[g])
 		}
