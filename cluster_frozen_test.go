@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -32,6 +33,7 @@ type wire struct {
 	mu    sync.Mutex
 	heard []wireAnswer
 	stood time.Duration // the longest that the client itself stood still
+	sick  int           // how often a daemon had said that its host is not well
 }
 
 type wireAnswer struct {
@@ -131,14 +133,28 @@ func (w *wire) since(n int) []wireAnswer {
 func (w *wire) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.heard, w.stood = nil, 0
+	w.heard, w.stood, w.sick = nil, 0, w.c.sick()
 }
 
-// stoodStill is how long the client itself did not run, at most, since forget: it shares the machine with the hosts.
-func (w *wire) stoodStill() time.Duration {
+// stalled tells what the machine kept the client or a daemon from since forget: they share it, and its disk.
+func (w *wire) stalled() (stood time.Duration, why string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.stood
+	switch {
+	case w.c.sick() > w.sick:
+		why = "a daemon's disk or processor stood still"
+	case w.stood > w.c.deadtime()/4:
+		why = fmt.Sprintf("the client stood still for %s", w.stood.Round(time.Millisecond))
+	}
+	return w.stood, why
+}
+
+// sick counts how often the daemons have said that their host is not well. No test with a client makes it so.
+func (c *cluster) sick() (n int) {
+	for _, h := range c.hosts {
+		n += strings.Count(h.file("log"), "event=node-sick")
+	}
+	return n
 }
 
 // answers waits until that host has answered, after the n-th answer.
@@ -288,7 +304,7 @@ func (w *wire) freezeFor(part string, d time.Duration, epoch uint64) (now uint64
 	case part != "owner" || d <= c.deadtime()/2:
 		c.unmoved(what, w, moved)
 	case c.witness == "" && moved > 0:
-		c.t.Errorf("%s: web moved, and nobody has asked for it", what)
+		c.t.Errorf("%s: web moved, and nobody has given his word", what)
 	case c.witness != "" && moved == 0 && d >= 3*c.deadtime():
 		c.t.Errorf("%s: nobody took web over", what)
 	}
