@@ -2,6 +2,7 @@
 # make demo     two nodes, a witness and a client on this machine, in under a minute (root)
 # make bench    the demo's figures as medians of RUNS (5) beside those of other cluster managers (root)
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
+# make sigstop  each daemon frozen for 0.5 to 30 s, ROUNDS (3) times through the series, with a witness and with two nodes (root)
 # make check    format, vet, staticcheck, unit tests, race detector; the quicker half of test
 # make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd, and on virtual
 #               machines where QEMU can be installed (root)
@@ -23,7 +24,7 @@ GOARCH ?= $(shell go env GOARCH)
 RELEASE = -trimpath -tags urfave_cli_no_docs -gcflags=all=-l -gcflags=runtime/...= -gcflags=internal/runtime/...=
 export CGO_ENABLED = 0
 
-.PHONY: build lab demo bench bench-sigstop check lint unit race race-suite test test-vm suite sim soak mutants fuzz clean setup setup-vm package deb rpm
+.PHONY: build lab demo bench bench-sigstop sigstop chaos check lint unit race race-suite test test-vm suite sim soak mutants fuzz clean setup setup-vm package deb rpm
 
 build:
 	go build -trimpath -o hactl .
@@ -49,6 +50,10 @@ bench: lab
 bench-sigstop:
 	@lab/setup iproute2 nftables util-linux
 	HACTL_SIGSTOP=$${RUNS:-50} go test -count 1 -v -timeout 40m -run '^TestClusterSigstop$$' . | grep -v '^=== '; exit $${PIPESTATUS[0]}
+
+sigstop:
+	@lab/setup iproute2 nftables util-linux
+	lab/gotest -count 1 -timeout 0 -run '^TestClusterFrozenFor$$' . -frozen.rounds=$${ROUNDS:-3}
 
 check: lint unit race
 

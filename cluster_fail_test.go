@@ -230,7 +230,7 @@ func TestClusterLoss(t *testing.T) {
 // steady lets time pass: the only thing that is waited for here is that nothing happens.
 func (c *cluster) steady(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end) && !c.t.Failed(); {
-		time.Sleep(100 * time.Millisecond)
+		c.pause(min(100*time.Millisecond, time.Until(end)))
 	}
 }
 

@@ -13,7 +13,8 @@ import (
 
 // Fencing with real daemons: an agent of the tests' own that speaks the protocol of fence_* and cuts the power of a host.
 
-// powerAgent asks the test for the power cut by a file, and waits until it is done. How it behaves is in a file too.
+// powerAgent asks the test for the power cut by a file, and waits until it is done. How it behaves is in a file too, one for
+// each name that it is called by.
 const powerAgent = `#!/bin/sh
 dir=$(dirname "$0") action= plug= password=
 while IFS= read -r line; do
@@ -29,7 +30,7 @@ case $action in
 monitor) exit 0 ;;
 status) [ "$(cat "$dir/power.$plug")" = on ] && exit 0; exit 2 ;;
 off)
-	case $(cat "$dir/how") in
+	case $(cat "$dir/how.${0##*/}") in
 	lies) exit 0 ;;
 	hangs) sleep 1000; exit 0 ;;
 	fails) echo "Unable to connect" >&2; exit 1 ;;
@@ -65,9 +66,11 @@ func (c *cluster) power() *fencePower {
 	if err := os.Mkdir(f.dir, 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	f.write("fence_own", powerAgent, 0o755)
+	for _, agent := range []string{"fence_own", "fence_second"} {
+		f.write(agent, powerAgent, 0o755)
+		f.write("how."+agent, "works", 0o644)
+	}
 	f.write("password", "not for the log\n", 0o600)
-	f.how("works")
 	for _, h := range c.hosts {
 		f.write("power."+h.name, "on", 0o644)
 	}
@@ -116,7 +119,7 @@ func (f *fencePower) write(name, text string, mode os.FileMode) {
 	}
 }
 
-func (f *fencePower) how(word string) { f.write("how", word, 0o644) }
+func (f *fencePower) how(word string) { f.write("how.fence_own", word, 0o644) }
 
 func (f *fencePower) on(h *clusterHost) {
 	f.mu.Lock()
@@ -216,6 +219,56 @@ func TestClusterFenceBadDevice(t *testing.T) {
 	}
 	f.how("works")
 	bob.runsOn("web", "bob")
+}
+
+// TestClusterFenceLiar: the owner of a group that may write on is frozen, and its service is not. A device that says that
+// it has cut the power, and has not, must not bring a second writer; a second one that works, does.
+func TestClusterFenceLiar(t *testing.T) {
+	second := strings.NewReplacer(`name = "power"`, "name = \"second\"\nlevel = 2", "fence_own", "fence_second").Replace(powerDevice)
+	c := newCluster(t, powerDevice+second+writerGroup, "alice", "bob", "carol")
+	c.witness = "carol"
+	c.writerSetup()
+	f := c.power()
+	c.up()
+	f.serve()
+	alice, bob := c.host("alice"), c.host("bob")
+	alice.runsOn("data", "bob")
+	alice.settled("alice", "bob", "carol")
+	w := c.writes()
+	w.acknowledged()
+
+	f.how("lies")
+	f.write("how.fence_second", "lies", 0o644)
+	bob.signal(syscall.SIGSTOP)
+	for _, device := range []string{"power", "second"} {
+		s := alice.await("the lie of "+device+" is told", func(s *Status) bool {
+			p := s.testProblem(eventFenceFailed)
+			return p != nil && strings.Contains(p.What, device+": off went well, and yet its status is on")
+		})
+		if g := s.testGroup("data"); g.State == "started" || g.Owner != "bob" {
+			t.Errorf("data is %s on %s, whose end nobody has proven", g.State, g.Owner)
+		}
+	}
+	if alice.exists("etc/writer.pid") || alice.has(writesAddress) || f.isOff(bob) {
+		t.Errorf("on alice a writer %v, the address %v; bob off %v", alice.exists("etc/writer.pid"), alice.has(writesAddress), f.isOff(bob))
+	}
+	bob.signal(syscall.SIGCONT)
+	owner := c.host(alice.await("data runs", func(s *Status) bool { return s.testGroup("data").State == "started" && s.Overall == "ok" }).testGroup("data").Owner)
+	w.acknowledged()
+	w.judge(t, "after a lying device")
+
+	f.write("how.fence_second", "works", 0o644)
+	other := map[*clusterHost]*clusterHost{alice: bob, bob: alice}[owner]
+	owner.signal(syscall.SIGSTOP)
+	other.runsOn("data", other.name)
+	if !f.isOff(owner) {
+		t.Errorf("%s took data over while %s was on", other.name, owner.name)
+	}
+	w.acknowledged()
+	f.on(owner)
+	owner.settled("alice", "bob", "carol")
+	other.runsOn("data", other.name)
+	w.judge(t, "after the second level")
 }
 
 // mustNotRun: what a killed agent has started is gone too.

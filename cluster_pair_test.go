@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -34,6 +35,67 @@ func TestClusterCaretaker(t *testing.T) {
 	alice.settled("alice", "bob")
 	bob.await("the failures are told", func(s *Status) bool { return s.testProblem("resource-failed") != nil })
 	p.answers()
+}
+
+// TestClusterPairDaemonsKilled kills both daemons of two nodes at once. What they run goes on, and the next daemons adopt
+// it; the owner's does so too while it is the only one that is back.
+func TestClusterPairDaemonsKilled(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"manual", "ignore", "fence"} {
+		t.Run(mode, func(t *testing.T) {
+			c := newCluster(t, webGroup, "alice", "bob")
+			c.extra = fmt.Sprintf("two_node = %q", mode)
+			if mode == "fence" {
+				c.groups += powerDevice
+				f := c.power()
+				defer func() {
+					if f.isOff(c.hosts[0]) {
+						t.Error("the owner was fenced: it was there all the time")
+					}
+				}()
+			}
+			c.up()
+			alice, bob := c.host("alice"), c.host("bob")
+			alice.runsOn("web", "alice")
+			alice.settled("alice", "bob")
+			bob.settled("alice", "bob")
+			pid := apachePID(t, alice)
+			p := c.probe("http://" + clusterVIP + "/")
+			for _, alone := range []bool{false, true} {
+				if alone && mode == "fence" {
+					continue // it has the other fenced then: TestClusterFencePair
+				}
+				begun := time.Now()
+				alice.signal(syscall.SIGKILL)
+				bob.signal(syscall.SIGKILL)
+				alice.wait()
+				bob.wait()
+				alice.start()
+				if alone {
+					alice.await("it goes on alone", func(s *Status) bool { return s.Caretaker && s.testGroup("web").Owner == "alice" })
+					p.answeredBy("alice serves")
+				}
+				bob.start()
+				alice.settled("alice", "bob")
+				bob.settled("alice", "bob")
+				if g := bob.runsOn("web", "alice"); g.Epoch != 1 {
+					t.Errorf("alone %v: epoch %d: it was not adopted", alone, g.Epoch)
+				}
+				back := time.Since(begun)
+				longest, _ := p.outage(begun)
+				t.Logf("measured: two_node = %s, both daemons killed (owner back alone first: %v): all well after %d ms, longest gap %d ms", mode, alone, back.Milliseconds(), longest.Milliseconds())
+				if longest > back {
+					t.Errorf("%s without an answer, and all was well after %s", longest, back)
+				}
+				if now := apachePID(t, alice); now != pid {
+					t.Errorf("apache was process %d and is %d", pid, now)
+				}
+			}
+			if alice.hasLogged("stop of") || alice.hasLogged("group-revoked") {
+				t.Error("something was stopped")
+			}
+		})
+	}
 }
 
 // TestClusterManualPartition: each hears nobody. The owner goes on, the other waits, and when they hear each other again

@@ -20,9 +20,11 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// The test program is also the client of the integration tests: see cluster_client_test.go.
+// The test program is also the clients and a service of the integration tests: see cluster_client_test.go, cluster_writer_test.go.
 func TestMain(m *testing.M) {
-	testscript.Main(cleanUpAfter{m}, map[string]func(){"hactl": main, probeCommand: probeMain})
+	testscript.Main(cleanUpAfter{m}, map[string]func(){
+		"hactl": main, probeCommand: probeMain, writerCommand: writerMain, writesCommand: writesMain,
+	})
 }
 
 // cleanUpAfter removes what tests share.
