@@ -464,6 +464,9 @@ func (n *node) force(now instant, by, reason string, more ...Entry) error {
 	if n.state == nil || st.Learner || !st.Voter {
 		return &hintError{msg: "this node is a learner: it does not know enough to go on alone", hint: "force it on a node that was a voter"}
 	}
+	if c := n.state.Config.Effective; c == nil || c.node(n.name) == nil {
+		return &hintError{msg: "this node is no longer in the config: the others go on without it", hint: "force it on a node that is in the config"}
+	}
 	// Every entry of the own log counts, committed or not: what the lost nodes acknowledged must be in here.
 	next := cloneState(n.state)
 	err := n.cons.Unapplied(func(e logEntry, _ bool) {

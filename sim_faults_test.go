@@ -39,8 +39,11 @@ func simFaults() []simFault {
 		{"edit", 4, (*simRun).edit},
 		{"leave", 4, (*simRun).leave},
 		{"word", 3, (*simRun).word},
-		{"takeover", 4, (*simRun).duringTakeover},
-		{"maintenance", 2, (*simRun).duringMaintenance},
+		{"takeover", 8, (*simRun).duringTakeover},
+		{"move", 6, (*simRun).duringMove},
+		{"maintenance", 5, (*simRun).duringMaintenance},
+		{"split second", 4, (*simRun).splitSecond},
+		{"wrong word", 2, (*simRun).wrongWord},
 	}
 }
 
@@ -84,6 +87,12 @@ func (s *simRun) owner() string {
 		}
 	}
 	return ""
+}
+
+// other is one of them.
+func (s *simRun) other(name string) string {
+	names := strings.Fields(s.others(name))
+	return names[s.chance.IntN(len(names))]
 }
 
 func (s *simRun) others(name string) string {
@@ -199,7 +208,9 @@ func (s *simRun) flap() {
 }
 
 func (s *simRun) badNetwork() {
-	switch s.chance.IntN(4) {
+	switch s.chance.IntN(6) {
+	case 4, 5:
+		s.stragglers()
 	case 0:
 		s.play(fmt.Sprintf("loss %d%%", 5+s.chance.IntN(40)))
 		s.later(s.between(time.Second, 8*time.Second), "loss 0%%")
@@ -213,6 +224,12 @@ func (s *simRun) badNetwork() {
 		s.play(fmt.Sprintf("latency %s", s.between(time.Millisecond, s.deadtime()/4)))
 		s.later(s.between(time.Second, 8*time.Second), "latency 150us")
 	}
+}
+
+// stragglers: some messages come late, and in another order.
+func (s *simRun) stragglers() {
+	s.play(fmt.Sprintf("straggle %d%% %s", 5+s.chance.IntN(45), s.between(s.deadtime()/4, 4*s.deadtime())))
+	s.later(s.between(time.Second, 8*time.Second), "straggle 0%% 0s")
 }
 
 func (s *simRun) pull() {
@@ -385,57 +402,6 @@ func (s *simRun) word() {
 	s.play(fmt.Sprintf("ask %s confirm-dead %s force", on[s.chance.IntN(len(on))], off[0]))
 }
 
-// duringTakeover: the owner goes, and in the middle of the wait something else happens.
-func (s *simRun) duringTakeover() {
-	name := s.owner()
-	if name == "" {
-		return
-	}
-	at := s.some()
-	switch s.chance.IntN(3) {
-	case 0:
-		s.play("crash " + name)
-		s.later(s.between(3*s.deadtime(), 8*s.deadtime()), "boot %s", name)
-	case 1:
-		s.play("cut " + name + " " + s.others(name))
-		s.later(s.between(s.deadtime(), 4*s.deadtime()), "heal %s", name)
-	default:
-		s.play(fmt.Sprintf("pause %s %s", name, s.between(s.deadtime(), 4*s.deadtime())))
-	}
-	d := s.between(s.deadtime()/10, s.deadtime()*14/10)
-	switch s.chance.IntN(6) {
-	case 0:
-		s.later(d, "edit %s deadtime=600ms interval=50ms", at)
-	case 1:
-		s.later(d, "edit %s deadtime=3s interval=100ms", at)
-	case 2:
-		s.later(d, "reboot %s", at)
-	case 4: // all who could know what was granted
-		for _, other := range strings.Fields(s.others(name)) {
-			s.later(d, "kill %s", other)
-			s.later(d+s.between(time.Millisecond, 50*time.Millisecond), "start %s", other)
-		}
-	case 3:
-		s.later(d, "ask %s maintenance on", at)
-		s.later(d+s.around(), "ask %s maintenance off", at)
-	default:
-		if m := s.w.leader(); m != nil {
-			s.later(d, "pause %s %s", m.name, s.around())
-		}
-	}
-}
-
-// duringMaintenance: a daemon is stopped in maintenance and another machine reboots.
-func (s *simRun) duringMaintenance() {
-	at, gone, reboots := s.some(), s.target(), s.some()
-	s.play(fmt.Sprintf("ask %s maintenance on", at))
-	s.later(s.between(50*time.Millisecond, 500*time.Millisecond), "leave %s", gone)
-	s.later(s.between(600*time.Millisecond, 2*time.Second), "reboot %s", reboots)
-	d := s.between(2*time.Second, 6*time.Second)
-	s.later(d, "ask %s maintenance off", at)
-	s.later(d+s.between(0+time.Millisecond, 3*time.Second), "start %s", gone)
-}
-
 // powerCuts: everything goes, and comes back in some order.
 func (s *simRun) powerCuts() {
 	for range 1 + s.chance.IntN(3) {
@@ -525,24 +491,33 @@ func (s *simRun) death() {
 	s.goTo(s.w.now - s.begun + s.between(8*time.Second, 12*time.Second))
 	if o := s.owner(); o != "" {
 		s.play("crash " + o)
-		s.goTo(s.w.now - s.begun + 10*s.deadtime() + 5*time.Second)
+		d, _ := s.w.config.silentFor(classStateful)
+		s.goTo(s.w.now - s.begun + 2*d + 10*s.deadtime() + 5*time.Second)
 	}
 }
 
-func (s *simRun) waitsForBoot(group string) bool {
+// silentFor is how long nobody takes a group over from a silent owner, or what runs after it; false: nobody before the next boot.
+func (s *simRun) silentFor(group string) (time.Duration, bool) {
 	g := s.w.config.group(group)
-	return g.class() == classStateful || slices.ContainsFunc(slices.Concat(g.After, g.With), s.waitsForBoot)
+	d, ends := s.w.config.silentFor(g.class())
+	for _, other := range slices.Concat(g.After, g.With) {
+		below, too := s.silentFor(other)
+		d, ends = max(d, below), ends && too
+	}
+	return d, ends
 }
 
 // takenOver: the death of a machine was over for each client when it was noticed, the lease over, and all started anew;
-// what runs after another group waits for that first. Data, and what runs after them, wait for the machine's next boot: these
-// clusters have neither watchdog nor fence device.
+// what runs after another group waits for that first, and data for the time of the watchdog. Without one data, and what runs
+// after them, wait for the machine's next boot.
 func (s *simRun) takenOver() {
-	limit := s.w.config.takeover()*10/9 + s.w.config.electionMax() + 2*s.w.config.Heartbeat.Interval.D() + 800*time.Millisecond // clocks may be slow
+	more := s.w.config.electionMax() + 2*s.w.config.Heartbeat.Interval.D() + 800*time.Millisecond
 	for _, c := range s.w.lan.clients {
-		if s.waitsForBoot(c.group) {
+		silent, ends := s.silentFor(c.group)
+		if !ends {
 			continue
 		}
+		limit := silent*10/9 + more // clocks may be slow
 		for _, d := range c.outages {
 			s.w.checks.slowest = max(s.w.checks.slowest, d)
 			if d > limit {

@@ -77,6 +77,7 @@ var mutants = []mutant{
 	{"found a second cluster", "node_raft.go", "		if p.at != 0 && p.beatAt != 0 && p.beat.Flags&flagBlank == 0 {", "		if p.at != 0 && p.beatAt != 0 && p.beat.Flags&flagBlank == 0 && !bug {", 0},
 	{"reuse epochs", "engine.go", "	a.s.LastEpoch++\n	g.Owner", "	if !bug || a.s.LastEpoch%3 != 2 {\na.s.LastEpoch++\n}\n	g.Owner", 16},
 	{"who has left says that it lives by its lease", "engine.go", "	if a.s.node(g.Owner).Left {\n		a.refuse(", "	if a.s.node(g.Owner).Left && !bug {\n		a.refuse(", 0},
+	{"pet in the loop", "node_watchdog.go", "	if is.Armed && end > n.dog.paid && end > now {\n", "	if bug && is.Armed && end <= n.dog.paid {\nend, n.dog.paid = max(end, now.add(n.deadtime())), 0\n}\n	if is.Armed && end > n.dog.paid && end > now {\n", 0},
 	{"the hash forgets empty entries", "node_raft.go", "		n.stateHash = hashState(n.state) // what", "		if !bug {\nn.stateHash = hashState(n.state)\n} // what", 0},
 }
 

@@ -119,6 +119,9 @@ func (s *simRun) draw() clusterSetup {
 	}
 	times := [][2]string{{"1s", "100ms"}, {"1s", "100ms"}, {"1s", "100ms"}, {"400ms", "50ms"}, {"2s", "200ms"}}[s.chance.IntN(5)]
 	c.deadtime, c.interval = times[0], times[1]
+	if strings.Contains(c.groups, "filesystem") && s.chance.IntN(2) == 0 { // what is stateful is then ended by a reset
+		c.set("watchdog", map[string]string{"400ms": "1s", "1s": "2s", "2s": "4s"}[c.deadtime])
+	}
 	if len(c.nodes) == 2 {
 		c.set("two_node", []string{"manual", "ignore"}[s.chance.IntN(2)])
 		if s.chance.IntN(4) == 0 {
@@ -138,6 +141,9 @@ func (s *simRun) heading() string {
 	for _, c := range s.setup.cluster {
 		key, value, _ := strings.Cut(strings.TrimSpace(c), " = ")
 		line += " " + key + "=" + strings.Trim(value, "\"")
+	}
+	if len(s.setup.watchdog) > 0 {
+		line += " watchdog=" + s.w.config.Watchdog.Timeout.String()
 	}
 	return fmt.Sprintf("%s seed=%d\n%s", line, s.seed, s.setup.groups)
 }
@@ -247,9 +253,7 @@ func (s *simRun) badTime() {
 		return
 	}
 	if s.chance.IntN(2) == 0 { // clocks that go as badly as they may leave the least of every margin
-		for _, m := range s.w.hosts {
-			s.play(fmt.Sprintf("clock %s %+d%%", m.name, []int{-10, 10, 0}[s.chance.IntN(3)]))
-		}
+		s.badClocks()
 	}
 	switch s.kind {
 	case simSingle:
@@ -288,15 +292,7 @@ func (s *simRun) worstMoment() {
 	if s.chance.IntN(3) != 0 {
 		return
 	}
-	phase := []string{phaseRevoked, phasePlaced, phaseFree}[s.chance.IntN(3)]
-	limit := s.w.now + 3*time.Second
-	if len(s.pending) > 0 {
-		limit = min(limit, s.begun+s.pending[0].at)
-	}
-	s.w.until(max(0, limit-s.w.now), func() bool {
-		n := s.w.best()
-		return n != nil && slices.ContainsFunc(n.state.Groups, func(g GroupState) bool { return g.Phase == phase })
-	})
+	s.untilPhase([]string{phaseRevoked, phasePlaced, phaseFree}[s.chance.IntN(3)])
 }
 
 // repair ends everything that is wrong, and then the cluster has to come to rest by itself.
@@ -305,7 +301,7 @@ func (s *simRun) repair() {
 	s.pending = nil
 	faults := s.played
 	s.end = s.w.now
-	for _, line := range []string{"heal", "loss 0%", "duplicate 0%", "latency 150us"} {
+	for _, line := range []string{"heal", "loss 0%", "duplicate 0%", "straggle 0% 0s", "latency 150us"} {
 		s.play(line)
 	}
 	for _, m := range s.w.hosts {
@@ -396,23 +392,31 @@ func (s *simRun) operate() {
 			s.play("ask " + n.name + " online " + x.Name)
 		case (x == nil || x.Member == 0) && m.name != n.name && s.looks%4 == 0: // it was removed, and is in the file again
 			s.play("kill " + m.name)
-			if s.looks%8 == 0 { // it was away in between and has not noticed; see docs/design.md section 12
-				s.play("wipe " + m.name)
-			}
 			m.file = s.w.host(n.name).file
 			s.play("start " + m.name)
 		}
 	}
 	if s.story.setup.groups != s.setup.groups || n.config.Heartbeat.Deadtime != s.w.config.Heartbeat.Deadtime || len(n.config.Nodes) != len(s.w.hosts) {
-		s.story.setup.groups, s.story.setup.cluster = s.setup.groups, s.setup.cluster
-		s.play(fmt.Sprintf("edit %s deadtime=%s interval=%s nodes=%s", n.name, s.setup.deadtime, s.setup.interval,
-			strings.ReplaceAll(strings.Join(s.setup.nodes, ","), "=", ":")))
+		s.putBack(n)
+	}
+	for _, m := range s.w.hosts { // one that was forced to go on alone may be in no file but its own
+		if m.life != nil && m.life.node.state != nil && m.life.node.incarnation() != n.incarnation() && len(m.life.node.config.Nodes) != len(s.w.hosts) && s.looks%2 == 0 {
+			s.putBack(m.life.node)
+			break
+		}
 	}
 	for i := range n.state.Groups {
 		if g := &n.state.Groups[i]; g.Phase != phaseStarted {
 			s.play("ask " + n.name + " cleanup " + g.Name)
 		}
 	}
+}
+
+// putBack edits the file back to what it was.
+func (s *simRun) putBack(n *node) {
+	s.story.setup.groups, s.story.setup.cluster = s.setup.groups, s.setup.cluster
+	s.play(fmt.Sprintf("edit %s deadtime=%s interval=%s nodes=%s", n.name, s.setup.deadtime, s.setup.interval,
+		strings.ReplaceAll(strings.Join(s.setup.nodes, ","), "=", ":")))
 }
 
 // well: all have joined, and each group runs, on one machine and on no other.

@@ -31,7 +31,7 @@ func (s *story) verb(f []string) error {
 	case "forbid": // it again
 		s.w.checks.allowed = slices.DeleteFunc(s.w.checks.allowed, func(g string) bool { return g == f[1] })
 		return nil
-	case "cut", "heal", "loss", "duplicate", "latency", "jitter", "carrier", "target":
+	case "cut", "heal", "loss", "duplicate", "straggle", "latency", "jitter", "carrier", "target":
 		return s.network(f)
 	case "device":
 		return s.device(f)
@@ -193,6 +193,14 @@ func (s *story) network(f []string) error {
 	case "duplicate": // 10%
 		percent, err := strconv.Atoi(strings.TrimSuffix(f[1], "%"))
 		s.w.net.twice = float64(percent) / 100
+		return err
+	case "straggle": // 10% 2s: so many messages are held up, for so long at most
+		percent, err := strconv.Atoi(strings.TrimSuffix(f[1], "%"))
+		if err != nil {
+			return err
+		}
+		s.w.net.slow = float64(percent) / 100
+		s.w.net.slowBy, err = time.ParseDuration(f[2])
 		return err
 	case "jitter": // 20ms: a later datagram overtakes an earlier one
 		d, err := time.ParseDuration(f[1])
@@ -457,6 +465,9 @@ func (s *story) operator(f []string) error {
 		}
 	default:
 		return fmt.Errorf("no command %q", f2[0])
+	}
+	if slices.Contains([]string{commandConfirmDead, commandQuorum, commandFence}, c.Name) {
+		m.word = true
 	}
 	done := false
 	m.life.enter(func(l *life) { l.node.Command(m.now(), c, s.hear(m, &done)) })

@@ -118,16 +118,16 @@ func (c *worldChecks) two(x, y *ware) {
 }
 
 // excuse is why nothing could have kept one of two from having something, "" if there is no such reason. An address falls
-// silent by the kernel's clock, so all that excuses it is that this clock stood still. Data takes time to unmount: a daemon
-// that comes back too late, and one whose lease ends, can only begin to. What the end of a lease proves of data is for
-// watchdog and fencing to make true.
+// silent by the kernel's clock, so all that excuses it is that this clock stood still; the same holds of data where a watchdog
+// resets the machine. Else data takes time to unmount: a daemon that comes back too late, and one whose lease ends, can only
+// begin to.
 func (c *worldChecks) excuse(x, y *ware) string {
 	for _, z := range []*ware{x, y} {
 		if z.m.stood() {
 			return "its machine stood still"
 		}
-		if !z.data() {
-			continue
+		if !z.data() || c.w.config.Watchdog.watched() {
+			continue // what no gate shuts a watchdog has reset by then
 		}
 		if why := z.m.unenforced(); why != "" {
 			return why
@@ -276,6 +276,7 @@ func (c *worldChecks) past(l *life) {
 	}
 	if old.incarnation != now.incarnation {
 		c.inherits(l, &now)
+		c.authorized(l)
 	}
 	*old = now
 	if c.hashes == nil {
@@ -285,6 +286,9 @@ func (c *worldChecks) past(l *life) {
 		c.known[now.incarnation] = now
 	}
 	h, key := hashState(s), [2]uint64{s.Incarnation.ID, s.Index}
+	if n.stateHash != h {
+		c.fail("%s tells others another hash than that of its state at index %d", l.m.name, s.Index)
+	}
 	if known, ok := c.hashes[key]; ok && known != h {
 		c.fail("the state of %s at index %d differs from another's", l.m.name, s.Index)
 	}
@@ -304,6 +308,21 @@ func (c *worldChecks) inherits(l *life, now *watermarks) {
 			c.fail("%s goes on alone with epoch %d and generation %d, and %d and %d had been committed", l.m.name, now.epoch, now.generation, far.epoch, far.generation)
 		}
 	}
+}
+
+// authorized: whoever goes on alone has an operator's word, or two_node says that it needs none, or the other of two has
+// lost its memory. What a confirmed fence allows is judged by what it may have left running.
+func (c *worldChecks) authorized(l *life) {
+	inc := &l.node.state.Incarnation
+	if _, known := c.known[inc.ID]; known || len(inc.Ancestors) == 0 || l.m.word || slices.Contains([]string{"ignore", "fence"}, l.node.config.Cluster.TwoNode) {
+		return
+	}
+	for _, m := range c.w.hosts {
+		if m != l.m && len(c.w.hosts) == 2 && m.disk.durable == nil {
+			return
+		}
+	}
+	c.fail("%s goes on alone and nobody has said that it may", l.m.name)
 }
 
 // meet counts an event.

@@ -17,6 +17,8 @@ type worldNet struct {
 	jitter  time.Duration
 	loss    float64 // of datagrams, on every link
 	twice   float64 // as many of them come twice
+	slow    float64 // so many messages are held up on their way, all copies of them, by up to slowBy
+	slowBy  time.Duration
 	cuts    []worldCut
 	sent    uint64 // datagrams
 	silent  []silence
@@ -150,6 +152,7 @@ func (p *worldPort) Send(to string, kind messageKind, body []byte) {
 // datagram sends a copy over each link, to one peer or to all.
 func (p *worldPort) datagram(m message, to string) {
 	n := &p.l.w.net
+	held := n.straggle()
 	for _, on := range p.links {
 		if to != "" && on.peer != to {
 			continue
@@ -171,11 +174,19 @@ func (p *worldPort) datagram(m message, to string) {
 				})
 			}
 		}
-		n.w.after(n.delay(), deliver)
+		n.w.after(n.delay()+held, deliver)
 		if n.twice > 0 && n.w.chance.net.Float64() < n.twice {
 			n.w.after(n.delay(), deliver)
 		}
 	}
+}
+
+// straggle is for how long a message is held up: what was sent after it may arrive long before it.
+func (n *worldNet) straggle() time.Duration {
+	if n.slow == 0 || n.w.chance.net.Float64() >= n.slow {
+		return 0
+	}
+	return time.Duration(n.w.chance.net.Int64N(int64(n.slowBy) + 1))
 }
 
 func (n *worldNet) delay() time.Duration {

@@ -178,6 +178,7 @@ type machine struct {
 	ended bool      // the daemon has ended in good order, and was not started since
 	life  *life     // the daemon's process; nil: not running
 	dog   worldDog
+	word  bool // an operator has said there that others are dead
 
 	runs  int           // of the daemon, for its session ids
 	slept time.Duration // since when all its clocks stood still the last time
