@@ -1,6 +1,7 @@
 # make build    the static binary
 # make demo     two nodes, a witness and a client on this machine, in under a minute (root)
-# make bench    the demo's figures as medians of RUNS (5) beside those of other cluster managers (root)
+# make bench    the demo's figures as medians of RUNS (5) beside those of other cluster managers (root), and what an hour
+#               of a simulated cluster costs
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make sigstop  each daemon frozen for 0.5 to 30 s, ROUNDS (3) times through the series, with a witness and with two nodes (root)
 # make check    format, vet, staticcheck, unit tests, race detector; the quicker half of test
@@ -46,6 +47,7 @@ demo: lab
 
 bench: lab
 	@lab/bench
+	@GOGC=1600 go test -run '^$$' -bench SimulatedHour -benchtime 1x .
 
 bench-sigstop:
 	@lab/setup iproute2 nftables util-linux

@@ -85,6 +85,10 @@ type consensus struct {
 	node            *raft.RawNode
 	mem             *raft.MemoryStorage // what is stable; see Persisted
 	conf            *raftpb.ConfState   // as of applied
+	sorted          membership          // of sortedFor
+	sortedFor       *raftpb.ConfState
+	status          consensusStatus // while known
+	known           bool
 	applied         uint64
 	hard            *raftpb.HardState // the newest that a write carried
 	serial          uint64
@@ -240,7 +244,13 @@ func (c *consensus) load(r *restored) error {
 }
 
 // guard runs what may panic inside raft. After a panic the instance is dead: its state may be half changed.
-func (c *consensus) guard(do func() error) (err error) {
+func (c *consensus) guard(do func() error) error {
+	c.known = false
+	return c.look(do)
+}
+
+// look is guard for what changes nothing.
+func (c *consensus) look(do func() error) (err error) {
 	if c.dead != nil {
 		return c.dead
 	}
@@ -382,6 +392,9 @@ func (c *consensus) ReportSnapshot(id uint64, ok bool) {
 
 // Ready hands out what is to be done. It is empty when there is nothing.
 func (c *consensus) Ready() (ready, error) {
+	if c.idle() {
+		return ready{}, nil
+	}
 	var out ready
 	err := c.must(func() error {
 		if s := c.installed; s != nil {
@@ -403,6 +416,16 @@ func (c *consensus) Ready() (ready, error) {
 	out.Messages, c.outbox = c.outbox, nil
 	out.Writes, c.writes = c.writes, nil
 	return out, nil
+}
+
+// idle tells whether there is nothing to hand out, as after most events.
+func (c *consensus) idle() bool {
+	nothing := false
+	_ = c.look(func() error {
+		nothing = c.installed == nil && len(c.queued)+len(c.outbox)+len(c.writes) == 0 && !c.node.HasReady()
+		return nil
+	})
+	return nothing
 }
 
 // takeOver sorts what raft wants. The log comes first, since it says what must wait for it.
@@ -436,5 +459,5 @@ func (c *consensus) install(s *raftpb.Snapshot) *appliedSnapshot {
 	c.applied = max(c.applied, md.GetIndex())
 	c.snapshotIndex = md.GetIndex()
 	c.confChanged, c.grown = false, 0
-	return &appliedSnapshot{Index: md.GetIndex(), Term: md.GetTerm(), Data: s.GetData(), Members: membersOf(c.conf)}
+	return &appliedSnapshot{Index: md.GetIndex(), Term: md.GetTerm(), Data: s.GetData(), Members: c.members()}
 }

@@ -60,6 +60,14 @@ func membersOf(cs *raftpb.ConfState) membership {
 	}
 }
 
+// members are those of c.conf. Nobody may change what it returns.
+func (c *consensus) members() membership {
+	if c.sortedFor != c.conf {
+		c.sorted, c.sortedFor = membersOf(c.conf), c.conf
+	}
+	return c.sorted
+}
+
 func (ch *confChange) encode() (*raftpb.ConfChangeV2, error) {
 	out := &raftpb.ConfChangeV2{Context: ch.Context}
 	for _, s := range ch.Steps {
@@ -165,14 +173,14 @@ func (c *consensus) future() membership {
 }
 
 func (c *consensus) staysVoter(id uint64) bool {
-	return membersOf(c.conf).voter(id) && (c.confLast <= c.applied || slices.Contains(c.future().Voters, id))
+	return c.members().voter(id) && (c.confLast <= c.applied || slices.Contains(c.future().Voters, id))
 }
 
 // abdicating: this member has a vote, leads not, and its log leaves one other as the only voter. That one has all that
 // can be committed, so nothing is lost by waiting for it; were this member elected, it would have to commit its own end
 // and might take the news of it along.
 func (c *consensus) abdicating() bool {
-	if c.confLast <= c.applied || c.node.BasicStatus().RaftState == raft.StateLeader || !membersOf(c.conf).voter(c.id) {
+	if c.confLast <= c.applied || c.node.BasicStatus().RaftState == raft.StateLeader || !c.members().voter(c.id) {
 		return false
 	}
 	f := c.future()
@@ -240,7 +248,7 @@ func (c *consensus) ApplyConf(ch *confChange) (membership, error) {
 		c.confChanged = true
 		return nil
 	})
-	return membersOf(c.conf), err
+	return c.members(), err
 }
 
 // CompactDue says that a snapshot should be taken: the log has grown, or the members have changed, and a new learner
@@ -377,7 +385,6 @@ type consensusStatus struct {
 	Members    membership
 	Voter      bool // this member is one; neither: it is blank or removed
 	Learner    bool
-	Peers      []peerProgress // on the leader, by member
 }
 
 // peerProgress is what the leader knows of another member.
@@ -392,8 +399,11 @@ type peerProgress struct {
 
 // Status is cheap enough to be asked after every event. After errRaftPanic it stays as it was in part; do not use it.
 func (c *consensus) Status() consensusStatus {
-	s := consensusStatus{Members: membersOf(c.conf), Applied: c.applied}
-	_ = c.guard(func() error {
+	if c.known {
+		return c.status
+	}
+	s := consensusStatus{Members: c.members(), Applied: c.applied}
+	_ = c.look(func() error {
 		b := c.node.BasicStatus()
 		s.Role = [...]string{raft.StateFollower: roleFollower, raft.StateCandidate: roleCandidate,
 			raft.StateLeader: roleLeader, raft.StatePreCandidate: rolePreCandidate}[b.RaftState]
@@ -408,6 +418,17 @@ func (c *consensus) Status() consensusStatus {
 				s.Last = p.entries[n-1].GetIndex()
 			}
 		}
+		return nil
+	})
+	c.status, c.known = s, true
+	return s
+}
+
+// Progress is what the leader knows of the others, by member; elsewhere nothing.
+func (c *consensus) Progress() []peerProgress {
+	var out []peerProgress
+	_ = c.look(func() error {
+		b := c.node.BasicStatus()
 		if b.RaftState != raft.StateLeader {
 			return nil
 		}
@@ -415,7 +436,7 @@ func (c *consensus) Status() consensusStatus {
 			if id == c.id {
 				return
 			}
-			s.Peers = append(s.Peers, peerProgress{
+			out = append(out, peerProgress{
 				Member: id, Learner: p.IsLearner, Match: p.Match, Active: p.RecentActive,
 				Snapshot: p.State == tracker.StateSnapshot,
 				CaughtUp: p.RecentActive && p.State == tracker.StateReplicate && p.Match >= b.GetCommit(),
@@ -423,5 +444,5 @@ func (c *consensus) Status() consensusStatus {
 		})
 		return nil
 	})
-	return s
+	return out
 }

@@ -173,7 +173,7 @@ func (w *raftWorld) printStatus(m *raftMember, out *strings.Builder) {
 		fmt.Fprintf(out, ", leaving %d", s.Members.Outgoing)
 	}
 	fmt.Fprintf(out, ", leader %d: %s\n", s.Leader, strings.Join(m.state, " "))
-	for _, p := range s.Peers {
+	for _, p := range m.c.Progress() {
 		fmt.Fprintf(out, "  %d has %d, active=%v, caught up=%v, snapshot=%v\n", p.Member, p.Match, p.Active, p.CaughtUp, p.Snapshot)
 	}
 	if m.err != nil {

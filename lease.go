@@ -74,6 +74,11 @@ func (g *grants) ack(voter string, a ack) bool {
 	return true
 }
 
+// bars tells whether the newest ack of a voter names anything that it does not grant.
+func (g *grants) bars(voter string) bool {
+	return slices.ContainsFunc(g.voters, func(v voterAck) bool { return v.voter == voter && len(v.revoked) > 0 })
+}
+
 // until is when the owner's grant for the epoch of a group ends: the newest sending time that a majority has acked
 // without naming the pair, plus the L that was asked for then. 0: no grant. An ack of the owner's own counts as given
 // when it sends; selfVotes is false when it is no voter or has itself stored a revoke of the pair.

@@ -137,8 +137,8 @@ type node struct {
 	decideAt  instant
 
 	waiters  []*waiter
-	version  uint64 // counts changes that status may show
-	wakeAt   instant
+	version  uint64    // counts changes that status may show
+	dueAt    instant   // when advance must run at the latest
 	problems []Problem // from the shell: config file, clocks, keys
 }
 
@@ -177,7 +177,11 @@ func (n *node) deadtime() time.Duration { return n.config.Heartbeat.Deadtime.D()
 
 // Tick is the event that time has passed.
 func (n *node) Tick(now instant) {
+	was := n.standing()
 	n.countTurn(now)
+	if n.steady(now) && n.rests(now, was) {
+		return
+	}
 	n.advance(now)
 }
 
@@ -233,12 +237,12 @@ func (n *node) Problems(now instant, p []Problem) {
 }
 
 // Wake is when Tick should be called at the latest.
-func (n *node) Wake() instant { return n.wakeAt }
+func (n *node) Wake() instant { return min(n.dueAt, n.nextTick) }
 
 // advance does all that follows from an event. Each round may make more to do (a commit leads to a start, a report to a
 // proposal); the rounds end when the log is at rest.
 func (n *node) advance(now instant) {
-	n.wakeAt = now.add(n.deadtime())
+	n.dueAt = now.add(n.deadtime())
 	n.tickRaft(now)
 	for range 16 {
 		if !n.drain(now) {
@@ -264,16 +268,15 @@ func (n *node) advance(now instant) {
 		}
 	}
 	n.checkWaiters(now)
-	n.wake(n.nextTick)
 	n.wake(n.nextBeat)
-	if n.wakeAt <= now {
-		n.wakeAt = now + 1
+	if n.dueAt <= now {
+		n.dueAt = now + 1
 	}
 }
 
 func (n *node) wake(at instant) {
-	if at != 0 && at < n.wakeAt {
-		n.wakeAt = at
+	if at != 0 && at < n.dueAt {
+		n.dueAt = at
 	}
 }
 

@@ -167,9 +167,10 @@ func (n *node) view(now instant) *View {
 	voters := n.names(st.Members.Voters)
 	v := &View{Now: now, Clock: n.clusterClock(now), Self: n.name, Alone: n.alone != 0 && n.alone == n.state.Incarnation.ID && n.config.Cluster.TwoNode == "ignore",
 		ConfBusy: len(st.Members.Outgoing) > 0}
+	progress := n.cons.Progress()
 	for i := range n.state.Nodes {
 		s := &n.state.Nodes[i]
-		v.Nodes = append(v.Nodes, n.viewNode(now, s, voters, &st))
+		v.Nodes = append(v.Nodes, n.viewNode(now, s, voters, progress))
 	}
 	for i := range n.state.Groups {
 		v.Groups = append(v.Groups, n.viewGroup(now, &n.state.Groups[i], voters, n.names(st.Members.Outgoing), v.node(n.state.Groups[i].Owner)))
@@ -178,7 +179,7 @@ func (n *node) view(now instant) *View {
 	return v
 }
 
-func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensusStatus) NodeView {
+func (n *node) viewNode(now instant, s *NodeState, voters []string, progress []peerProgress) NodeView {
 	if s.Name == n.name {
 		return NodeView{Name: s.Name, Heard: true, Direct: true, Leaving: n.leaving, Sick: n.sick(now), Member: n.member,
 			Session: n.opt.Session, CaughtUp: true, NoLease: n.noLeaseFor(now, s.Name, n.opt.Session, !n.config.isWitness(n.name) && !n.granted(now))}
@@ -198,7 +199,7 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, st *consensu
 		x.Sick = "it asks for no lease, its own hactl status says why"
 	}
 	x.NoLease = n.noLeaseFor(now, s.Name, p.session, now.sub(p.beatAt) < n.deadtime() && h.Flags&flagNoLease != 0 && h.Flags&(flagWitness|flagBlank) == 0)
-	for _, q := range st.Peers {
+	for _, q := range progress {
 		if q.Member == s.Member {
 			x.CaughtUp = q.CaughtUp
 		}

@@ -12,14 +12,18 @@ import (
 
 // Received is the event that a message came.
 func (n *node) Received(now instant, r received) {
-	p := n.peers.heard(r)
+	was := n.standing()
+	p := n.peers.get(r.From)
+	present := p.at != 0 && now.sub(p.at) < n.deadtime()/2 && p.session == r.Session
+	p = n.peers.heard(r)
+	news := true
 	switch r.Kind {
 	case kindHeartbeat:
-		n.heartbeatFrom(now, p, r)
+		news = n.heartbeatFrom(now, p, r)
 	case kindAck:
 		if a, err := decodeAck(r.Body); err == nil {
 			n.compareClocks(now, p, r.At, a.Clock)
-			n.ackFrom(now, p, a)
+			news = n.ackFrom(now, p, a)
 		}
 	case kindHold:
 		if h, err := decodeHold(r.Body); err == nil {
@@ -27,22 +31,27 @@ func (n *node) Received(now instant, r received) {
 		}
 	case kindRaft:
 		n.raftFrom(now, r)
+		news = false // it would show
+	}
+	if present && !news && n.steady(now) && n.rests(now, was) {
+		return
 	}
 	n.advance(now)
 }
 
-func (n *node) heartbeatFrom(now instant, p *peer, r received) {
+// heartbeatFrom tells whether there was anything new in it.
+func (n *node) heartbeatFrom(now instant, p *peer, r received) bool {
 	h, err := decodeHeartbeat(r.Body)
 	if err != nil {
 		n.log.Debug("heartbeat dropped", "from", r.From, "err", err)
-		return
+		return false
 	}
 	if r.Confirmed {
 		n.compareClocks(now, p, r.At, h.Clock)
 	}
 	before := p.beat
 	if !r.Confirmed || !p.beatFrom(r.At, h) {
-		return
+		return !r.Confirmed
 	}
 	if before.Flags != h.Flags || before.Member != h.Member || before.Incarnation != h.Incarnation || before.Generation != h.Generation {
 		n.decideAt = 0
@@ -51,6 +60,7 @@ func (n *node) heartbeatFrom(now instant, p *peer, r received) {
 	n.meet(now, p)
 	n.compareStates(now, p)
 	n.answer(now, p)
+	return !h.repeats(&before)
 }
 
 // answer grants an owner what it asks for, if this node is a member and the owner knows of the members what it should. A
@@ -94,17 +104,20 @@ func (s *State) nameOf(member uint64) string {
 	return ""
 }
 
-func (n *node) ackFrom(now instant, p *peer, a ack) {
+// ackFrom tells whether anything follows from it: that a grant lasts longer, or that something is not granted any more.
+func (n *node) ackFrom(now instant, p *peer, a ack) bool {
 	if n.state == nil || a.Incarnation != n.incarnation() {
-		return
+		return false
 	}
 	if a.Lease == 0 {
 		n.removedFrom(now, p, a)
-		return
+		return true
 	}
+	end, barred := n.leaseEnd("", 0), n.grants.bars(p.name)
 	if v := n.state.node(p.name); v != nil && v.Member == a.Member && n.grants.ack(p.name, a) {
 		p.base = clockBase{n.grants.sentAt(a.Seq), a.Clock}
 	}
+	return barred || len(a.Revoked) > 0 || n.leaseEnd("", 0) != end
 }
 
 // removedFrom is a word that this node is no member any more, which it takes from the leader alone: it was away when it was

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -597,8 +598,10 @@ func descendsFrom(ancestors []Ancestor, id uint64) bool {
 }
 
 func clusterPrefix(id string) uint64 {
-	var v uint64
-	fmt.Sscanf(id, "%16x", &v)
+	v, err := strconv.ParseUint(id[:min(16, len(id))], 16, 64)
+	if err != nil {
+		return 0 // no cluster has made this id
+	}
 	return v
 }
 

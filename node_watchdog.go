@@ -71,7 +71,7 @@ func (n *node) GateIs(kind string, slack time.Duration) {
 	}
 	n.gateKind, n.gateSlack = kind, slack
 	n.version++
-	n.wakeAt = 0 // the others must know
+	n.dueAt = 0 // the others must know
 }
 
 // watched: the config wants a device, and this process has hands for one.

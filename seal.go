@@ -75,6 +75,33 @@ func (s secret) clusterTag(cluster string) byte {
 	return sum[0]
 }
 
+// keyFacts are what follows from a secret and is asked for with every datagram.
+type keyFacts struct {
+	secret secret
+	id     uint32
+	tag    byte
+}
+
+// keyRing remembers them for the few secrets that a process meets.
+type keyRing struct {
+	cluster string
+	facts   []keyFacts
+}
+
+func (r *keyRing) of(key secret) keyFacts {
+	for i := range r.facts {
+		if r.facts[i].secret == key {
+			return r.facts[i]
+		}
+	}
+	f := keyFacts{key, key.id(), key.clusterTag(r.cluster)}
+	r.facts = append(r.facts, f)
+	if len(r.facts) > 2*maxKeys {
+		r.facts = r.facts[1:]
+	}
+	return f
+}
+
 // aead is the cipher for a secret, salted so that no two sessions or streams share a key.
 func (s secret) aead(salt []byte, info string) cipher.AEAD {
 	key, err := hkdf.Key(sha256.New, s[:], salt, info, 32)
@@ -93,8 +120,9 @@ func (s secret) aead(salt []byte, info string) cipher.AEAD {
 }
 
 // nonce of a counter: zeros and the counter.
-func nonce(counter uint64) []byte {
-	return binary.BigEndian.AppendUint64(make([]byte, 4, 12), counter)
+func nonce(in *[12]byte, counter uint64) []byte {
+	binary.BigEndian.PutUint64(in[4:], counter)
+	return in[:]
 }
 
 // sessionID is random for each process start.
@@ -121,30 +149,33 @@ type keyedAEAD struct {
 // sealer makes the datagrams of one session.
 type sealer struct {
 	session sessionID
-	cluster string
+	ring    keyRing
 	counter uint64
 	ciphers []keyedAEAD // for keys used so far, at most maxKeys
+	plain   []byte      // and
+	nonce   [12]byte    // are for one call, and save the next one memory
 }
 
 func newSealer(session sessionID, cluster string) *sealer {
-	return &sealer{session: session, cluster: cluster}
+	return &sealer{session: session, ring: keyRing{cluster: cluster}}
 }
 
 // seal never repeats a counter, whatever the key. It is for the caller to see that the result fits.
 func (s *sealer) seal(key secret, m message) []byte {
 	s.counter++
+	facts := s.ring.of(key)
 	b := make([]byte, 0, headerSize+sealedSize(m)+tagSize)
-	b = append(b, 'H', 'A', wireVersion, key.clusterTag(s.cluster))
-	b = binary.BigEndian.AppendUint32(b, key.id())
+	b = append(b, 'H', 'A', wireVersion, facts.tag)
+	b = binary.BigEndian.AppendUint32(b, facts.id)
 	b = append(b, s.session[:]...)
 	b = binary.BigEndian.AppendUint64(b, s.counter)
 
-	plain := make([]byte, 0, sealedSize(m))
-	plain = appendName(append(plain, byte(m.Kind)), m.Sender)
+	plain := appendName(append(s.plain[:0], byte(m.Kind)), m.Sender)
 	plain = binary.BigEndian.AppendUint64(plain, m.Receiver)
 	plain = binary.BigEndian.AppendUint64(plain, m.Serial)
 	plain = append(plain, m.Body...)
-	return s.cipher(key).Seal(b, nonce(s.counter), plain, b)
+	s.plain = plain
+	return s.cipher(facts).Seal(b, nonce(&s.nonce, s.counter), plain, b)
 }
 
 func sealedSize(m message) int { return 1 + 1 + len(m.Sender) + 8 + 8 + len(m.Body) }
@@ -152,14 +183,13 @@ func sealedSize(m message) int { return 1 + 1 + len(m.Sender) + 8 + 8 + len(m.Bo
 // fitsDatagram: otherwise the message goes over the stream.
 func fitsDatagram(m message) bool { return headerSize+sealedSize(m)+tagSize <= maxDatagram }
 
-func (s *sealer) cipher(key secret) cipher.AEAD {
-	id := key.id()
+func (s *sealer) cipher(key keyFacts) cipher.AEAD {
 	for _, c := range s.ciphers {
-		if c.id == id {
+		if c.id == key.id {
 			return c.aead
 		}
 	}
-	c := keyedAEAD{id, key.aead(s.session[:], datagramInfo+s.cluster)}
+	c := keyedAEAD{key.id, key.secret.aead(s.session[:], datagramInfo+s.ring.cluster)}
 	s.ciphers = append(s.ciphers, c)
 	if len(s.ciphers) > maxKeys {
 		s.ciphers = s.ciphers[1:]

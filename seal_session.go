@@ -78,16 +78,17 @@ type linkHeard struct {
 type opener struct {
 	self       string
 	session    sessionID
-	cluster    string
+	ring       keyRing
 	keys       []secret
 	peers      []*peerSessions // in the config's order
 	former     []string        // nodes that were removed
 	sessions   map[sessionID]*session
 	challenges uint64 // the last one that was used
+	nonce      [12]byte
 }
 
 func newOpener(self string, own sessionID, cluster string, keys []secret, peers []string) *opener {
-	o := &opener{self: self, session: own, cluster: cluster, keys: keys, sessions: make(map[sessionID]*session)}
+	o := &opener{self: self, session: own, ring: keyRing{cluster: cluster}, keys: keys, sessions: make(map[sessionID]*session)}
 	o.setPeers(peers)
 	return o
 }
@@ -158,7 +159,7 @@ func (o *opener) open(raw []byte, link string, now instant) (opened, error) {
 	if !ok {
 		return opened{}, errUnknownKey
 	}
-	if h.Tag != key.clusterTag(o.cluster) {
+	if h.Tag != key.tag {
 		return opened{}, errOtherCluster
 	}
 	s := o.sessions[h.Session]
@@ -168,8 +169,8 @@ func (o *opener) open(raw []byte, link string, now instant) (opened, error) {
 	if !s.counters.fresh(h.Counter) {
 		return opened{}, errReplayed
 	}
-	c := s.cipher(key, o.cluster)
-	plain, err := c.aead.Open(nil, nonce(h.Counter), raw[headerSize:], raw[:headerSize])
+	c := s.cipher(key, o.ring.cluster)
+	plain, err := c.aead.Open(nil, nonce(&o.nonce, h.Counter), raw[headerSize:], raw[:headerSize])
 	if err != nil {
 		return opened{}, errForged
 	}
@@ -193,24 +194,23 @@ func (o *opener) open(raw []byte, link string, now instant) (opened, error) {
 	return o.admit(p, s, opened{message: m, Session: s.id, Key: h.Key}, link, now)
 }
 
-func (o *opener) key(id uint32) (secret, bool) {
+func (o *opener) key(id uint32) (keyFacts, bool) {
 	for _, k := range o.keys {
-		if k.id() == id {
-			return k, true
+		if f := o.ring.of(k); f.id == id {
+			return f, true
 		}
 	}
-	return secret{}, false
+	return keyFacts{}, false
 }
 
 // cipher does not store a new one: that is for datagrams that have opened.
-func (s *session) cipher(key secret, cluster string) keyedAEAD {
-	id := key.id()
+func (s *session) cipher(key keyFacts, cluster string) keyedAEAD {
 	for _, c := range s.ciphers {
-		if c.id == id {
+		if c.id == key.id {
 			return c
 		}
 	}
-	return keyedAEAD{id, key.aead(s.id[:], datagramInfo+cluster)}
+	return keyedAEAD{key.id, key.secret.aead(s.id[:], datagramInfo+cluster)}
 }
 
 // keep stores a cipher that has opened a datagram, and notes that the session has that key.
@@ -400,7 +400,7 @@ func (o *opener) keysOf(name string, now instant) []uint32 {
 	var ids []uint32
 	for _, k := range o.keys {
 		for _, seen := range p.confirmed.seen {
-			if seen.id == k.id() && now.sub(seen.at) <= keySeenFor {
+			if seen.id == o.ring.of(k).id && now.sub(seen.at) <= keySeenFor {
 				ids = append(ids, seen.id)
 			}
 		}
@@ -414,5 +414,6 @@ func (o *opener) streamKey(name string, now instant) (secret, bool) {
 	if len(ids) == 0 {
 		return secret{}, false
 	}
-	return o.key(ids[len(ids)-1])
+	f, ok := o.key(ids[len(ids)-1])
+	return f.secret, ok
 }

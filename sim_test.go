@@ -158,7 +158,7 @@ func runSeeds(t *testing.T, from uint64, n int, limit time.Duration) simResult {
 			fmt.Sprintf("-sim.from=%d", from+uint64(i)), fmt.Sprintf("-sim.step=%d", workers), fmt.Sprintf("-sim.runs=%d", (n-i+workers-1)/workers))
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=400")
+		cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GOGC=1600")
 		if err := cmd.Start(); err != nil {
 			t.Fatalf("start a worker: %v", err)
 		}

@@ -126,7 +126,7 @@ func play(t *testing.T, path string) *story {
 func (s *story) hash() string {
 	var b strings.Builder
 	for _, w := range s.worlds {
-		fmt.Fprintf(&b, "%x ", w.trace.Sum64())
+		fmt.Fprintf(&b, "%x ", w.trace)
 	}
 	return b.String()
 }
@@ -179,7 +179,7 @@ func (s *story) fail(format string, args ...any) {
 type clusterSetup struct {
 	nodes    []string // "carol=witness"
 	cluster  []string // lines of [cluster]
-	deadtime string
+	deadtime string   // "": the defaults
 	interval string
 	watchdog []string // lines of [watchdog]
 	groups   string
@@ -200,7 +200,9 @@ type = "httpd"
 func (c *clusterSetup) text() []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, "[cluster]\nname = \"tale\"\n%s", strings.Join(c.cluster, ""))
-	fmt.Fprintf(&b, "[heartbeat]\ninterval = %q\ndeadtime = %q\n", c.interval, c.deadtime)
+	if c.deadtime != "" {
+		fmt.Fprintf(&b, "[heartbeat]\ninterval = %q\ndeadtime = %q\n", c.interval, c.deadtime)
+	}
 	if len(c.watchdog) > 0 {
 		fmt.Fprintf(&b, "[watchdog]\n%s", strings.Join(c.watchdog, ""))
 	}

@@ -70,7 +70,7 @@ func (s *frameSealer) seal(kind messageKind, body []byte) []byte {
 	binary.BigEndian.PutUint32(b, uint32(size))
 	b[4] = byte(kind)
 	b = append(b, body...)
-	return s.aead.Seal(b[:4], nonce(s.number), b[4:], b[:4]) // in place
+	return s.aead.Seal(b[:4], nonce(new([12]byte), s.number), b[4:], b[:4]) // in place
 }
 
 type frameOpener struct {
@@ -98,7 +98,7 @@ func (o *frameOpener) next(r io.Reader) (messageKind, []byte, error) {
 		sealed = sealed[:len(sealed)+len(part)]
 	}
 	o.number++
-	plain, err := o.aead.Open(sealed[:0], nonce(o.number), sealed, head[:])
+	plain, err := o.aead.Open(sealed[:0], nonce(new([12]byte), o.number), sealed, head[:])
 	if err != nil {
 		return 0, nil, errForged
 	}
@@ -415,7 +415,7 @@ func (n *network) openStream(conn net.Conn, key secret, peer string, session ses
 	if m.Sender != peer || m.Session != session || len(m.Body) < 2*streamNonce || !bytes.Equal(m.Body[:streamNonce], mine[:]) {
 		return nil, errors.New("answered by another node, or by an earlier run of the peer")
 	}
-	return streamCipher(key, n.sealer.cluster, n.session, session, mine[:], m.Body[streamNonce:2*streamNonce]), nil
+	return streamCipher(key, n.sealer.ring.cluster, n.session, session, mine[:], m.Body[streamNonce:2*streamNonce]), nil
 }
 
 func (n *network) sendOpening(conn net.Conn, key secret, to sessionID, body []byte) error {
@@ -539,7 +539,7 @@ func (n *network) serveFrames(s *inStream) error {
 	if err := n.sendOpening(s.conn, key, m.Session, body); err != nil {
 		return err
 	}
-	aead := streamCipher(key, n.sealer.cluster, m.Session, n.session, body[:streamNonce], body[streamNonce:])
+	aead := streamCipher(key, n.sealer.ring.cluster, m.Session, n.session, body[:streamNonce], body[streamNonce:])
 	n.own(s, m.Sender)
 	n.counts.streamsIn.Add(1)
 	for frames := (frameOpener{aead: aead}); ; {
@@ -598,5 +598,6 @@ func (n *network) stillValid(m opened) error {
 func (n *network) keyFor(id uint32) (secret, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.opener.key(id)
+	f, ok := n.opener.key(id)
+	return f.secret, ok
 }

@@ -34,6 +34,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 )
 
@@ -190,7 +191,9 @@ func decodeHeartbeat(body []byte) (heartbeat, error) {
 	for range r.count(maxAncestors) {
 		h.Ancestors = append(h.Ancestors, Ancestor{ID: r.u64(), Fork: r.u64()})
 	}
-	for range r.count(maxHeard) {
+	heard := r.count(maxHeard)
+	h.Heard = slices.Grow(h.Heard, heard)
+	for range heard {
 		h.Heard = append(h.Heard, heardPeer{Name: r.u32(), Session: r.u64(),
 			Age: time.Duration(r.u32()) * time.Millisecond, Links: r.u16()})
 	}

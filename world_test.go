@@ -6,10 +6,7 @@
 package main
 
 import (
-	"container/heap"
 	"fmt"
-	"hash"
-	"hash/fnv"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -26,7 +23,7 @@ type world struct {
 	hosts  []*machine // in the order of the config
 	net    worldNet
 	lan    worldLAN
-	trace  hash.Hash64
+	trace  uint64
 	config *Config // of the first founding: what the machines are called and where they are
 
 	chance struct{ net, disk, act, lan *rand.Rand } // one for each concern, so that a change in one leaves the others as they were
@@ -37,6 +34,7 @@ type world struct {
 	truth   uint64     // counts changes of what is there and of who can take it away
 	level   slog.Level
 	power   []*worldDevice // fence devices that do not do as they should
+	packed  map[string][]byte
 }
 
 // happening is one event of the world.
@@ -48,18 +46,35 @@ type happening struct {
 
 type happenings []happening
 
-func (q happenings) Len() int { return len(q) }
-func (q happenings) Less(i, j int) bool {
+func (q happenings) before(i, j int) bool {
 	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
 }
-func (q happenings) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *happenings) Push(x any)   { *q = append(*q, x.(happening)) }
-func (q *happenings) Pop() any {
-	old := *q
-	x := old[len(old)-1]
-	old[len(old)-1] = happening{}
-	*q = old[:len(old)-1]
-	return x
+
+// push and pop keep a heap, as container/heap does, without a box for each item.
+func (q *happenings) push(x happening) {
+	h := append(*q, x)
+	for i := len(h) - 1; i > 0 && h.before(i, (i-1)/2); i = (i - 1) / 2 {
+		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
+	}
+	*q = h
+}
+
+func (q *happenings) pop() happening {
+	h := *q
+	first, last := h[0], len(h)-1
+	h[0], h[last] = h[last], happening{}
+	h = h[:last]
+	for i, k := 0, 1; k < last; i, k = k, 2*k+1 {
+		if k+1 < last && h.before(k+1, k) {
+			k++
+		}
+		if !h.before(k, i) {
+			break
+		}
+		h[i], h[k] = h[k], h[i]
+	}
+	*q = h
+	return first
 }
 
 // worldEpoch is the wall clock at the world's beginning, for people's eyes only.
@@ -75,7 +90,7 @@ func newWorld(t *testing.T, seed uint64, text []byte) (*world, error) {
 	if errs, _ := countProblems(problems); errs > 0 {
 		return nil, fmt.Errorf("config of the world:\n%s", renderProblems("ha.toml", problems))
 	}
-	w := &world{trace: fnv.New64a(), config: cfg, level: slog.LevelWarn}
+	w := &world{config: cfg, level: slog.LevelWarn}
 	for i, r := range []**rand.Rand{&w.chance.net, &w.chance.disk, &w.chance.act, &w.chance.lan} {
 		*r = rand.New(rand.NewPCG(seed, uint64(i)+1))
 	}
@@ -85,6 +100,19 @@ func newWorld(t *testing.T, seed uint64, text []byte) (*world, error) {
 		w.hosts = append(w.hosts, newMachine(w, n.Name, text))
 	}
 	return w, nil
+}
+
+// compressed is what each start of a daemon makes of its file anew.
+func (w *world) compressed(text []byte) []byte {
+	if w.packed == nil {
+		w.packed = map[string][]byte{}
+	}
+	b, ok := w.packed[string(text)]
+	if !ok {
+		b = compress(text)
+		w.packed[string(text)] = b
+	}
+	return slices.Clone(b)
 }
 
 func (w *world) host(name string) *machine {
@@ -101,7 +129,7 @@ func (w *world) after(d time.Duration, do func()) { w.at(w.now+max(d, 0), do) }
 
 func (w *world) at(at time.Duration, do func()) {
 	w.seq++
-	heap.Push(&w.queue, happening{at, w.seq, do})
+	w.queue.push(happening{at, w.seq, do})
 }
 
 // step does the next happening that is due by limit; false when there is none, and then it is limit.
@@ -110,7 +138,7 @@ func (w *world) step(limit time.Duration) bool {
 		w.now = limit
 		return false
 	}
-	h := heap.Pop(&w.queue).(happening)
+	h := w.queue.pop()
 	w.now = h.at
 	w.touched = w.touched[:0]
 	h.do()
@@ -138,19 +166,23 @@ func (w *world) until(d time.Duration, holds func() bool) bool {
 
 // mark adds to the trace.
 func (w *world) mark(what, who string, more ...uint64) {
-	var b [8]byte
-	put := func(v uint64) {
-		for i := range b {
-			b[i] = byte(v >> (8 * i))
-		}
-		w.trace.Write(b[:])
+	h := mix(w.trace, uint64(w.now))
+	for i := range len(what) {
+		h = mix(h, uint64(what[i]))
 	}
-	put(uint64(w.now))
-	w.trace.Write([]byte(what))
-	w.trace.Write([]byte(who))
+	for i := range len(who) {
+		h = mix(h, uint64(who[i]))
+	}
 	for _, v := range more {
-		put(v)
+		h = mix(h, v)
 	}
+	w.trace = h
+}
+
+// mix is FNV-1a with words for bytes, of which the upper half is folded in.
+func mix(h, v uint64) uint64 {
+	h = (h ^ v) * 1099511628211
+	return h ^ h>>32
 }
 
 func (w *world) tell(format string, args ...any) {
@@ -287,6 +319,8 @@ type life struct {
 	port     *worldPort
 	timer    uint64 // the one that counts; others are stale
 	due      time.Duration
+	asked    instant       // by the node, for due
+	by       worldClock    // at that time
 	frozen   bool          // stopped by a signal: nothing is taken
 	thawAt   time.Duration // when it goes on at the earliest
 	began    time.Duration
@@ -333,7 +367,7 @@ func (m *machine) start(bootstrap bool) error {
 	opt := nodeOptions{
 		Name: m.name, Session: l.port.session.short(), Boot: m.bootID(), Bootstrap: bootstrap, Member: mem.ID, Born: m.now(),
 		Wall: func() int64 { return worldEpoch.Add(m.w.now + m.wall).UnixNano() }, Random: m.w.random,
-		Log: slog.New(worldLog{m}), Config: inForce, FileHash: configHash(m.file), FileText: compress(m.file), Restored: rs,
+		Log: slog.New(worldLog{m}), Config: inForce, FileHash: configHash(m.file), FileText: m.w.compressed(m.file), Restored: rs,
 		Listed: cfg.node(m.name) != nil, Joined: m.disk.joined == m.bootID(), Fencer: l, Watchdog: l, DogLeft: m.dog.state(),
 	}
 	if m.run.Boot == m.bootID() {
@@ -382,7 +416,11 @@ func (l *life) enter(do func(*life)) {
 
 // arm sets the timer to when the node wants to be woken.
 func (l *life) arm() {
-	due := l.m.clock.when(l.node.Wake())
+	if l.due >= 0 && l.asked == l.node.Wake() && l.by == l.m.clock {
+		return
+	}
+	l.asked, l.by = l.node.Wake(), l.m.clock
+	due := l.m.clock.when(l.asked)
 	if due == l.due {
 		return
 	}
