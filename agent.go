@@ -762,7 +762,7 @@ func (g *groupAgent) reconfigure(now instant, next *GroupConfig) {
 // sameSubstance tells whether two configs of a resource differ in nothing that a running one would notice.
 func sameSubstance(a, b ResourceConfig) bool {
 	for _, c := range []*ResourceConfig{&a, &b} {
-		c.OnFail, c.Probe, c.Expect, c.StatusURL, c.TLSInsecure, c.ProbeWait, c.ProbeTimeout = "", "", nil, "", false, 0, 0
+		c.OnFail, c.State, c.Probe, c.Expect, c.StatusURL, c.TLSInsecure, c.ProbeWait, c.ProbeTimeout = "", "", "", nil, "", false, 0, 0
 		c.Monitor.Interval, c.Monitor.Timeout, c.Start.Timeout, c.Stop.Timeout = 0, 0, 0, 0
 		c.Monitor.Command = ""
 	}

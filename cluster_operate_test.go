@@ -152,6 +152,51 @@ func TestClusterEdits(t *testing.T) {
 	loser.await("all is well", func(s *Status) bool { return s.testProblem("config-stale") == nil })
 }
 
+// TestClusterRollback: back to the text of an earlier generation, from any node, with the plan first.
+func TestClusterRollback(t *testing.T) {
+	c := newCluster(t, vipGroup, "alice", "bob", "carol")
+	c.witness = "carol"
+	c.up()
+	alice, bob, carol := c.host("alice"), c.host("bob"), c.host("carol")
+	alice.runsOn("web", "alice")
+	alice.settled("alice", "bob", "carol")
+	first := alice.file("ha.toml")
+	alice.edit(clusterVIP, "10.77.0.110")
+	c.await("the address changes", func() bool { return alice.holds("10.77.0.110") && !alice.holds(clusterVIP) })
+	carol.await("generation 2", func(s *Status) bool { return s.Generation == 2 })
+
+	c.await("bob has both texts", func() bool { return strings.Contains(bob.mustHactl("config", "history"), "root@alice  in force") })
+	if out := bob.mustHactl("config", "diff", "1", "2"); !strings.Contains(out, "+address = \"10.77.0.110\"") {
+		t.Errorf("diff: %s", out)
+	}
+	out := bob.mustHactl("config", "rollback", "1", "--yes")
+	for _, want := range []string{"-address = \"10.77.0.110\"", "group web: vip stops and starts again on alice", "config generation 3 is in force"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("rollback does not say %q:\n%s", want, out)
+		}
+	}
+	c.await("the address is back", func() bool { return alice.holds(clusterVIP) && !alice.holds("10.77.0.110") })
+	for _, h := range c.hosts {
+		c.await(h.name+" has the text", func() bool { return h.file("ha.toml") == first })
+		h.await("all is well", func(s *Status) bool { return s.Generation == 3 && s.Overall == "ok" })
+	}
+
+	// An edit that is not in force is not overwritten; who is cut off is told so, and nothing is lost.
+	bob.write("ha.toml", strings.Replace(first, "[heartbeat]", "[heartbeet]", 1))
+	bob.await("the error is shown", func(s *Status) bool { return s.testProblem("config-bad") != nil })
+	if out := bob.mustHactl("config", "rollback", "2", "--yes"); !strings.Contains(out, "is left as it is") {
+		t.Errorf("rollback over an edit that is not in force: %s", out)
+	}
+	if !strings.Contains(bob.file("ha.toml"), "[heartbeet]") {
+		t.Error("bob's edit was overwritten")
+	}
+	carol.powerOff()
+	alice.powerOff()
+	if out, errs, code := bob.hactl("config", "rollback", "1", "--yes"); code == 0 || !strings.Contains(errs, "no majority") {
+		t.Errorf("rollback without a majority: exit %d: %s%s", code, out, errs)
+	}
+}
+
 func TestClusterKeyRoll(t *testing.T) {
 	c := newCluster(t, vipGroup, "alice", "bob", "carol")
 	c.witness = "carol"

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -275,6 +276,8 @@ func (p *completionPlace) named(word string) []completion {
 		return p.resources()
 	case "LINK":
 		return p.links()
+	case "GENERATION", "A", "B":
+		return p.generations()
 	case "STEP":
 		return p.steps()
 	case "COMMAND":
@@ -351,6 +354,20 @@ func (p *completionPlace) links() []completion {
 	var out []completion
 	for _, l := range p.known().Links {
 		out = append(out, completion{l.Name, l.Interface})
+	}
+	return out
+}
+
+func (p *completionPlace) generations() []completion {
+	ctx, cancel := context.WithTimeout(p.ctx, completionTime)
+	defer cancel()
+	var all []generation
+	if p.client.get(ctx, "/v1/generations", &all) != nil {
+		return nil
+	}
+	var out []completion
+	for _, g := range slices.Backward(all) {
+		out = append(out, completion{strconv.FormatUint(g.Generation, 10), g.By})
 	}
 	return out
 }

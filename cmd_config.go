@@ -25,11 +25,13 @@ func configCommand() *cli.Command {
 	return &cli.Command{
 		Name:     "config",
 		Category: categorySetUp,
-		Usage:    "check a file; show and explain what is in force",
+		Usage:    "check a file, show what is in force, go back",
 		Description: `Examples
   hactl config check ha.toml.new     before it replaces the file
   hactl config check --host          also what this host must have for it
-  hactl config explain               each timer, and where it comes from`,
+  hactl config explain               each timer, and where it comes from
+  hactl config diff 3                what has changed since generation 3
+  hactl config rollback 3            back to it, after a look at what it does`,
 		Subcommands: []*cli.Command{
 			{
 				Name:      "check",
@@ -71,6 +73,7 @@ func configCommand() *cli.Command {
 					return err
 				},
 			},
+			configHistoryCommand(), configDiffCommand(), configRollbackCommand(),
 		},
 	}
 }

@@ -164,7 +164,7 @@ func (f *configFile) keepGenerations() {
 		f.noteBase(c)
 		text, err := decompress(c.Text)
 		if err == nil {
-			err = f.d.folder.SaveGeneration(c.Generation, text)
+			err = f.d.folder.SaveGeneration(generation{c.Generation, c.Hash, c.By, c.Wall}, text)
 		}
 		if err != nil {
 			f.log.Error("cannot keep a config generation", "event", "store-failed", "generation", c.Generation, "err", err)

@@ -9,7 +9,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os/user"
@@ -26,7 +28,9 @@ type controller interface {
 	Changed() <-chan struct{} // closed at the next change of Status or History
 	History(n int) []Event    // the last n, oldest first
 	Config() (generation uint64, hash string, text []byte, effective *Config)
-	State() ([]byte, error) // JSON, for simulate and support
+	Generations() ([]generation, error)  // kept on this node, oldest first
+	Generation(n uint64) ([]byte, error) // its text; fs.ErrNotExist: not kept here
+	State() ([]byte, error)              // JSON, for simulate and support
 	// Command carries out c and returns when it is done, or, with NoWait, when it is on its way. Progress is called on
 	// the calling goroutine. When ctx ends only the waiting ends: what was decided stands.
 	Command(ctx context.Context, c Command, progress func(Progress)) error
@@ -43,6 +47,7 @@ const (
 	commandQuorum      = "quorum"       // Force
 	commandFence       = "fence"        // Node, Force
 	commandFenceTest   = "fence-test"   // Node ("": all that this node may have to fence)
+	commandEdit        = "edit"         // Text, Base
 )
 
 // Command is the body of POST /v1/command.
@@ -56,7 +61,9 @@ type Command struct {
 	NoWait   bool     `json:"no_wait,omitempty"`
 	// Force says that the operator has confirmed. Without it confirm-dead, fence and quorum change nothing: they tell as
 	// Progress when the node was last heard and what may be lost, or refuse.
-	Force bool `json:"force,omitempty"`
+	Force bool   `json:"force,omitempty"`
+	Text  string `json:"text,omitempty"` // a whole configuration
+	Base  uint64 `json:"base,omitempty"` // the generation that it was made from
 	// By is user@node, set by the server from the peer's credentials; what a client sends is overwritten.
 	By string `json:"by,omitempty"`
 }
@@ -70,7 +77,7 @@ type Progress struct {
 	Code int    `json:"code,omitempty"` // exit status of the client
 }
 
-// ConfigAnswer is the answer to GET /v1/config.
+// ConfigAnswer is the answer to GET /v1/config, and with ?generation=N to that of a past one, without its effective form.
 type ConfigAnswer struct {
 	Generation uint64  `json:"generation"`
 	Hash       string  `json:"hash"`
@@ -134,6 +141,7 @@ func (s *controlServer) handler() http.Handler {
 		{"/v1/watch", http.MethodGet, s.watch},
 		{"/v1/history", http.MethodGet, s.history},
 		{"/v1/config", http.MethodGet, s.config},
+		{"/v1/generations", http.MethodGet, s.generations},
 		{"/v1/state", http.MethodGet, s.state},
 		{"/v1/command", http.MethodPost, s.command},
 	} {
@@ -300,7 +308,32 @@ func number(r *http.Request, name string, otherwise, most int) (int, *hintError)
 
 func (s *controlServer) config(w http.ResponseWriter, r *http.Request) {
 	generation, hash, text, effective := s.c.Config()
+	n, wrong := number(r, "generation", 0, math.MaxInt32)
+	if wrong != nil {
+		refuse(w, http.StatusBadRequest, wrong)
+		return
+	}
+	if past := uint64(n); past != 0 && past != generation {
+		var err error
+		if text, err = s.c.Generation(past); errors.Is(err, fs.ErrNotExist) {
+			err = &hintError{fmt.Sprintf("config generation %d is not kept on this node", n), "hactl config history lists those that are; another node may have it", exitError}
+		}
+		if err != nil {
+			refuse(w, http.StatusNotFound, toHint(err))
+			return
+		}
+		generation, hash, effective = past, configHash(text), nil
+	}
 	s.answer(w, ConfigAnswer{generation, hash, string(text), effective})
+}
+
+func (s *controlServer) generations(w http.ResponseWriter, r *http.Request) {
+	all, err := s.c.Generations()
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, toHint(err))
+		return
+	}
+	s.answer(w, all)
 }
 
 func (s *controlServer) state(w http.ResponseWriter, r *http.Request) {
@@ -379,7 +412,7 @@ func (c Command) check(st *Status) error {
 		group = true
 	case commandStandby, commandConfirmDead, commandFence:
 		node = true
-	case commandMaintenance, commandQuorum, commandFenceTest:
+	case commandMaintenance, commandQuorum, commandFenceTest, commandEdit:
 	default:
 		return &hintError{fmt.Sprintf("the daemon knows no command %q", c.Name), "are hactl and the daemon of one version? hactl version", exitUsage}
 	}

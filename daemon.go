@@ -496,6 +496,18 @@ func (d *daemon) Config() (uint64, string, []byte, *Config) {
 	return p.config.Generation, p.config.Hash, text, p.config.Effective
 }
 
+// Generations are those whose text this node has: a node that was away lacks those that came and went meanwhile.
+func (d *daemon) Generations() ([]generation, error) {
+	all, err := d.folder.Generations()
+	var out []generation
+	for _, n := range all {
+		out = append(out, d.folder.About(n))
+	}
+	return out, err
+}
+
+func (d *daemon) Generation(n uint64) ([]byte, error) { return d.folder.Generation(n) }
+
 func (d *daemon) State() ([]byte, error) {
 	answer := make(chan []byte, 1)
 	d.post(context.Background(), func(n *node, now instant) {

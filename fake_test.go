@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
+	"strings"
 	"sync"
 	"time"
 )
@@ -57,6 +59,21 @@ func (f *fakeController) History(n int) []Event {
 
 func (f *fakeController) Config() (uint64, string, []byte, *Config) {
 	return 7, sampleHash, []byte(f.text), f.cfg
+}
+
+// Generations: the one in force, and those before it that are kept.
+func (f *fakeController) Generations() ([]generation, error) {
+	return []generation{{Generation: 5}, {6, "ab", "ann@bob", ago(2 * time.Hour)}, {7, sampleHash, "root@alice", ago(time.Hour)}}, nil
+}
+
+func (f *fakeController) Generation(n uint64) ([]byte, error) {
+	switch n {
+	case 5:
+		return []byte("not TOML\n"), nil // as of a version that took it
+	case 6:
+		return []byte(strings.ReplaceAll(f.text, "the shop", "our shop")), nil
+	}
+	return nil, fs.ErrNotExist
 }
 
 func (f *fakeController) State() ([]byte, error) {

@@ -85,7 +85,7 @@ func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
 			// look
 			statusCommand(), whyCommand(), historyCommand(), checkCommand(),
 			// steer
-			moveCommand(), unmoveCommand(), standbyCommand(), onlineCommand(), maintenanceCommand(), cleanupCommand(), simulateCommand(),
+			moveCommand(), unmoveCommand(), standbyCommand(), onlineCommand(), maintenanceCommand(), cleanupCommand(), editCommand(), simulateCommand(),
 			// when nodes are gone
 			fenceCommand(), confirmDeadCommand(), quorumCommand(),
 			// set up

@@ -76,6 +76,8 @@ func (n *node) prepare(now instant, c Command, say func(Progress)) (*waiter, err
 		return n.beginFence(now, w)
 	case commandFenceTest:
 		return n.beginFenceTest(w)
+	case commandEdit:
+		return w, n.beginEdit(w)
 	}
 	return nil, &hintError{msg: fmt.Sprintf("the daemon knows no command %q", c.Name), code: exitUsage}
 }
@@ -363,6 +365,32 @@ func (n *node) beginQuorum(now instant, w *waiter) (*waiter, error) {
 		return fmt.Sprintf("%s goes on alone as incarnation %d", n.name, n.state.Incarnation.Counter), true, nil
 	}
 	return w, nil
+}
+
+// beginEdit takes a whole configuration, made from the generation that is in force.
+func (n *node) beginEdit(w *waiter) error {
+	c := w.command
+	cfg, problems := parseConfig([]byte(c.Text))
+	if errs, _ := countProblems(problems); errs > 0 || cfg == nil {
+		return &hintError{msg: fmt.Sprintf("the configuration has %s by this version", count(errs, "error")), hint: "hactl config check shows each with its place", code: exitBadConfig}
+	}
+	if err := n.sameCluster(cfg); err != nil {
+		return err
+	}
+	w.entry.Kind, w.entry.Base = entryConfig, c.Base
+	w.entry.Config = &ConfigState{Hash: configHash([]byte(c.Text)), Text: compress([]byte(c.Text)), Effective: cfg}
+	w.finish = func(instant) (string, bool, error) {
+		return fmt.Sprintf("config generation %d is in force", n.state.Config.Generation), true, nil
+	}
+	return nil
+}
+
+// sameCluster refuses what would make another cluster of it.
+func (n *node) sameCluster(next *Config) error {
+	if is := n.config.Cluster.Name; next.Cluster.Name != is {
+		return &hintError{msg: fmt.Sprintf("the cluster's name cannot change from %q to %q while it runs", is, next.Cluster.Name), hint: "every datagram's key comes from it: stop all nodes for that"}
+	}
+	return nil
 }
 
 // Edit is the event that the config file was edited: a good text, made from generation base.

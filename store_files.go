@@ -75,20 +75,36 @@ const (
 
 func (d stateFolder) configDir() string { return filepath.Join(string(d), "config") }
 
+// generation says of one what its text does not.
+type generation struct {
+	Generation uint64 `json:"generation"`
+	Hash       string `json:"hash"` // SHA-256 of the text, hex
+	By         string `json:"by"`   // user@node
+	Wall       int64  `json:"wall"` // Unix ns
+}
+
 // SaveGeneration keeps the text of a config generation, and removes the oldest beyond generationsKept.
-func (d stateFolder) SaveGeneration(generation uint64, text []byte) error {
-	if err := os.MkdirAll(d.configDir(), stateFolderMode); err != nil {
-		return fmt.Errorf("keep config generation %d: %w", generation, err)
+func (d stateFolder) SaveGeneration(g generation, text []byte) error {
+	err := os.MkdirAll(d.configDir(), stateFolderMode)
+	if err == nil {
+		err = writeFileAtomic(d.generationPath(g.Generation), text, stateFileMode)
 	}
-	if err := writeFileAtomic(d.generationPath(generation), text, stateFileMode); err != nil {
-		return fmt.Errorf("keep config generation %d: %w", generation, err)
+	if err == nil {
+		err = saveNote(d.generationNote(g.Generation), g)
+	}
+	if err != nil {
+		return fmt.Errorf("keep config generation %d: %w", g.Generation, err)
 	}
 	all, err := d.Generations()
 	if err != nil {
 		return err
 	}
 	for len(all) > generationsKept {
-		if err := os.Remove(d.generationPath(all[0])); err != nil {
+		err := os.Remove(d.generationPath(all[0]))
+		if e := os.Remove(d.generationNote(all[0])); err == nil && !errors.Is(e, fs.ErrNotExist) {
+			err = e
+		}
+		if err != nil {
 			return fmt.Errorf("remove old config generation %d: %w", all[0], err)
 		}
 		all = all[1:]
@@ -98,6 +114,19 @@ func (d stateFolder) SaveGeneration(generation uint64, text []byte) error {
 
 func (d stateFolder) generationPath(generation uint64) string {
 	return filepath.Join(d.configDir(), fmt.Sprintf("gen-%06d.toml", generation))
+}
+
+func (d stateFolder) generationNote(generation uint64) string {
+	return strings.TrimSuffix(d.generationPath(generation), ".toml") + ".json"
+}
+
+// About is what is known of a generation beside its text: its number alone, where nothing was noted.
+func (d stateFolder) About(n uint64) generation {
+	var g generation
+	if readNote(d.generationNote(n), &g) != nil || g.Generation != n {
+		return generation{Generation: n}
+	}
+	return g
 }
 
 // Generation reads a text back; fs.ErrNotExist when it is not kept (any more).

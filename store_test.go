@@ -863,7 +863,7 @@ func TestStateFolder(t *testing.T) {
 		t.Fatalf("%v, %v", all, err)
 	}
 	for g := uint64(1); g <= generationsKept+3; g++ {
-		if err := d.SaveGeneration(g, fmt.Appendf(nil, "# %d\n", g)); err != nil {
+		if err := d.SaveGeneration(generation{Generation: g, By: "root@alice"}, fmt.Appendf(nil, "# %d\n", g)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -876,6 +876,12 @@ func TestStateFolder(t *testing.T) {
 	}
 	if _, err := d.Generation(2); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a removed generation: %v", err)
+	}
+	if g := d.About(10); g.By != "root@alice" || g.Generation != 10 {
+		t.Errorf("about a generation: %+v", g)
+	}
+	if left, err := filepath.Glob(filepath.Join(string(d), "config", "gen-*")); err != nil || len(left) != 2*generationsKept {
+		t.Errorf("%d files of %d generations, %v", len(left), generationsKept, err)
 	}
 	base, err := d.Base()
 	if err != nil || base != (configBase{}) {

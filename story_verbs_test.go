@@ -507,10 +507,27 @@ func (s *story) edit(name string, setup clusterSetup) {
 	base := uint64(0)
 	if st := m.life.node.state; st != nil {
 		base = st.Config.Generation
+		s.plan(m, cfg) // what follows is what it has said
 	}
 	c := ConfigState{Hash: configHash(text), Text: compress(text), Effective: cfg}
 	done := false
 	m.life.enter(func(l *life) { l.node.Edit(m.now(), c, base, "root@"+name, s.hear(m, &done)) })
+}
+
+// plan is what an operator is told before an edit; it must not touch the live state.
+func (s *story) plan(m *machine, next *Config) {
+	n := m.life.node
+	before := hashState(n.state)
+	lines, err := configPlan(n.snapshot(m.now()), next)
+	if err != nil {
+		s.fail("plan: %v", err)
+	}
+	for _, l := range lines {
+		s.say("  plan: %s", l)
+	}
+	if hashState(n.state) != before {
+		s.fail("the plan has changed the state of %s", m.name)
+	}
 }
 
 func (s *story) show(f []string) error {

@@ -113,6 +113,10 @@ func reflow(text string) string {
 // entry is a name and what it means, side by side.
 func entry(b *strings.Builder, name, meaning string) {
 	const column = 26
+	if len(name) > column {
+		fmt.Fprintf(b, "  %s\n", name)
+		name = ""
+	}
 	for i, l := range wrap(meaning, plainWidth-column-3) {
 		if i > 0 {
 			name = ""
