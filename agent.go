@@ -195,7 +195,8 @@ func (g *groupAgent) do(now instant, r *resourceAgent, op string, timeout time.D
 	hint := g.order.hint
 	hint.Group = g.name
 	hint.Restart = len(r.failed) > 0 || g.started == g.order.epoch
-	g.a.actions = append(g.a.actions, action{ID: r.busy, Group: g.name, Resource: r.config.Name, Epoch: g.order.epoch, Op: op, Timeout: timeout, Hint: hint, Config: r.config})
+	g.a.actions = append(g.a.actions, action{ID: r.busy, Group: g.name, Resource: r.config.Name, Epoch: g.order.epoch, Op: op, Timeout: timeout, Hint: hint,
+		Ready: op == opFit && g.order.want == wantStop, Config: r.config})
 }
 
 // watch turns the resource's own eyes on or off.

@@ -301,6 +301,24 @@ func TestAgentHoldsWhatCannotBeMendedHere(t *testing.T) {
 	}
 }
 
+// TestAgentKeepsStandbyReady: only where another node may run the group is this one made ready to help it, and in maintenance
+// nothing is touched.
+func TestAgentKeepsStandbyReady(t *testing.T) {
+	for order, ready := range map[want]bool{wantStop: true, wantFreeze: false, wantLook: false} {
+		b := newBench(t, ResourceConfig{Type: "drbd"})
+		b.order.want = wantStop
+		b.a.obey(b.now, b.order)
+		b.end(b.expect("monitor drbd")[0], conditionStopped, "")
+		b.a.actions = nil
+		b.now = b.now.add(fitInterval)
+		b.order.want = order
+		b.a.obey(b.now, b.order)
+		if got := b.a.actions; len(got) != 1 || got[0].Op != opFit || got[0].Ready != ready {
+			t.Errorf("order %d: %+v, want a fit with Ready %v", order, got, ready)
+		}
+	}
+}
+
 func TestAgentReportsAFailedStopOnce(t *testing.T) {
 	b := newBench(t, ResourceConfig{Type: "filesystem"}, ResourceConfig{Type: "httpd"})
 	b.up()

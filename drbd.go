@@ -145,6 +145,16 @@ func (d *drbd) Start(ctx context.Context, _ startHint) error {
 	return d.promote(ctx, s)
 }
 
+// Ready brings it up as Secondary where another node runs it: what is written there has a second copy then, and data that
+// is old here is made new.
+func (d *drbd) Ready(ctx context.Context) error {
+	s, err := d.read(ctx)
+	if err != nil || s != nil && len(s.Volumes) > 0 {
+		return err
+	}
+	return d.up(ctx)
+}
+
 // up sets the resource up in the kernel: disk and connection, still Secondary.
 func (d *drbd) up(ctx context.Context) error {
 	_, err := d.run(ctx, "drbdadm", "up", d.name)

@@ -433,6 +433,29 @@ func TestDRBDReadsWords(t *testing.T) {
 	}
 }
 
+// TestDRBDReady: the other node's data needs a second copy, so it is up here too, and brought up only once.
+func TestDRBDReady(t *testing.T) {
+	for _, c := range []struct {
+		state, up string
+		ups       int
+		want      string
+	}{
+		{"down-never-created/a", "ok connected-secondary-secondary/a", 1, ""},
+		{"down-never-created/a", "up-without-metadata", 1, "create-md"},
+		{"connected-uptodate-uptodate/b", "ok connected-uptodate-uptodate/b", 0, ""},
+		{"link-cut/b", "ok link-cut/b", 0, ""},
+	} {
+		d, f := newFakeDRBD(t, c.state, map[string][]string{"drbdadm up": {c.up}})
+		err := d.Ready(testContext(t, generous))
+		if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.state, err, c.want)
+		}
+		if n := f.called("drbdadm up"); n != c.ups || f.called("drbdadm primary") != 0 {
+			t.Errorf("%s: brought up %d times, want %d: %q", c.state, n, c.ups, f.calls)
+		}
+	}
+}
+
 func TestDRBDFit(t *testing.T) {
 	dump := map[string][]string{"drbdadm dump": {"dump"}}
 	down := func(step string) map[string][]string {

@@ -152,7 +152,10 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 	case opMonitor:
 		d.Condition, err = t.res.Monitor(ctx)
 	case opFit:
-		if f, ok := t.res.(fitter); ok {
+		if r, ok := t.res.(readier); ok && a.Ready {
+			err = r.Ready(ctx)
+		}
+		if f, ok := t.res.(fitter); ok && err == nil {
 			err = f.Fit(ctx)
 		}
 	}

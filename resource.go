@@ -40,6 +40,11 @@ type fitter interface {
 	Fit(ctx context.Context) error // nil: it can; otherwise why not, in words for the operator
 }
 
+// readier is a resource that the node which runs it needs here too: a disk that has a copy of each write.
+type readier interface {
+	Ready(ctx context.Context) error // quick, and nothing where that is so already
+}
+
 // suspender is a resource whose traffic can be shut off at once and opened again without a full stop: an address.
 // Both are quick, idempotent, and neither forks.
 type suspender interface {

@@ -90,6 +90,7 @@ type action struct {
 	Op       string
 	Timeout  time.Duration
 	Hint     startHint
+	Ready    bool           // fit: the node that runs it may be helped (readier)
 	Config   ResourceConfig // a changed resource is stopped under its old one
 }
 

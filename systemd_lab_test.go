@@ -324,11 +324,24 @@ func (l *systemdLab) dump() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		journal, _ := l.inside(ctx, name, "journalctl", "--no-pager", "-n", "60", "-o", "short-precise").CombinedOutput()
+		journal := l.said(ctx, name)
 		status, _ := l.inside(ctx, name, "hactl", "status").CombinedOutput()
 		cancel()
 		l.t.Logf("== %s\n%s\n%s", name, journal, status)
 	}
+}
+
+// said is the end of what a host has logged.
+func (l *systemdLab) said(ctx context.Context, host string) []byte {
+	if l.folder == "" {
+		out, _ := l.inside(ctx, host, "journalctl", "--no-pager", "-n", "60", "-o", "short-precise").CombinedOutput()
+		return out
+	}
+	out, err := os.ReadFile(filepath.Join(l.folder, host, "console"))
+	if err != nil { // it is no machine
+		out, _ = os.ReadFile(filepath.Join(l.folder, host, "log"))
+	}
+	return out[max(0, len(out)-12000):]
 }
 
 // readmeConfig is the file that the README shows.

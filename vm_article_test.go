@@ -63,6 +63,7 @@ func TestVMArticle(t *testing.T) {
 	}
 	l.up("carol")
 	l.runsOn("web", "alice", "carol", "alice", "bob")
+	l.copied("bob has the data too")
 	l.pace = 500 * time.Millisecond
 	p := l.visitor("/cgi-bin/write")
 	p.writes("alice")
@@ -86,10 +87,7 @@ func TestVMArticle(t *testing.T) {
 
 	l.up("alice")
 	l.runsOn("web", "bob", "carol", "alice", "bob")
-	l.await("alice has caught up", func() bool {
-		out, code := l.run("alice", "drbdadm", "dstate", "r0")
-		return code == 0 && strings.TrimSpace(out) == "UpToDate/UpToDate"
-	})
+	l.copied("alice has caught up")
 	l.must("bob", "hactl", "move", "web", "alice")
 	p.writes("alice")
 	t.Logf("measured: %d writes acknowledged before alice was back, %d in all, none lost", n, l.keeps("alice", p))
@@ -118,6 +116,15 @@ drbdadm secondary r0`)
 	for _, host := range []string{"alice", "bob"} {
 		l.must(host, "drbdadm", "down", "r0")
 	}
+}
+
+// copied waits until both disks have all data: the cluster has brought DRBD up on both.
+func (l *vmLab) copied(what string) {
+	l.t.Helper()
+	l.await(what, func() bool {
+		out, code := l.run("bob", "drbdadm", "dstate", "r0")
+		return code == 0 && strings.TrimSpace(out) == "UpToDate/UpToDate"
+	})
 }
 
 // visitor is a client at the switch.

@@ -185,6 +185,19 @@ func (l *vmLab) isReset(host, how string, since time.Time) time.Time {
 	return e.at()
 }
 
+// hold keeps a machine that was reset from booting, as a real one's firmware does for a minute.
+func (l *vmLab) hold(host string) {
+	l.t.Helper()
+	l.tell("qmp", host, `{"execute":"stop"}`)
+}
+
+// resume lets it go on, and waits until it has booted.
+func (l *vmLab) resume(host string) {
+	l.t.Helper()
+	l.tell("qmp", host, `{"execute":"cont"}`)
+	l.tell("wait", host)
+}
+
 // notReset waits for longer than the watchdog does, and demands that the machine has gone on all the time.
 func (l *vmLab) notReset(host string, since time.Time, timeout time.Duration) {
 	l.t.Helper()
