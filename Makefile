@@ -3,6 +3,8 @@
 # make bench    the demo's figures as medians of RUNS (5) beside those of other cluster managers (root)
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make sigstop  each daemon frozen for 0.5 to 30 s, ROUNDS (3) times through the series, with a witness and with two nodes (root)
+# make chaos    random faults for FOR (30m) from SEED (a fresh one) on two nodes and a witness that are written to; prints the outages
+#               by kind of fault; ^C ends it and leaves nothing behind (root)
 # make check    format, vet, staticcheck, unit tests, race detector; the quicker half of test
 # make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd (root)
 # make sim      N (1000) simulated clusters of two minutes that nobody has run before, or from seed FROM; `make soak` goes
@@ -44,13 +46,17 @@ sigstop:
 	@lab/setup iproute2 nftables util-linux
 	lab/gotest -count 1 -timeout 0 -run '^TestClusterFrozenFor$$' . -frozen.rounds=$${ROUNDS:-3}
 
+chaos:
+	@lab/setup iproute2 nftables util-linux
+	@exec lab/chaos
+
 check: lint unit race
 
 lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
-	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/hosts.sh lab/cluster.sh lab/image lab/systemd; \
+	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/chaos lab/hosts.sh lab/cluster.sh lab/image lab/systemd; \
 	  else echo "shellcheck is not installed: the scripts are not looked at"; fi
 
 unit:
