@@ -4,6 +4,8 @@
 #               of a simulated cluster costs
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make sigstop  each daemon frozen for 0.5 to 30 s, ROUNDS (3) times through the series, with a witness and with two nodes (root)
+# make chaos    random faults for FOR (30m) from SEED (a fresh one) on two nodes and a witness that are written to; prints the outages
+#               by kind of fault; ^C ends it and leaves nothing behind (root)
 # make check    format, vet, staticcheck, unit tests, race detector; the quicker half of test
 # make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd, and on virtual
 #               machines where QEMU can be installed (root)
@@ -57,13 +59,17 @@ sigstop:
 	@lab/setup iproute2 nftables util-linux
 	lab/gotest -count 1 -timeout 0 -run '^TestClusterFrozenFor$$' . -frozen.rounds=$${ROUNDS:-3}
 
+chaos:
+	@lab/setup iproute2 nftables util-linux
+	@exec lab/chaos
+
 check: lint unit race
 
 lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
-	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/hosts.sh lab/cluster.sh lab/image lab/systemd lab/vm lab/vm-image lab/vm-init packaging/notices packaging/changelog packaging/deb/* packaging/rpm/*; \
+	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/chaos lab/hosts.sh lab/cluster.sh lab/image lab/systemd lab/vm lab/vm-image lab/vm-init packaging/notices packaging/changelog packaging/deb/* packaging/rpm/*; \
 	  else echo "shellcheck is not installed: the scripts are not looked at"; fi
 
 unit:

@@ -93,6 +93,7 @@ type resourceAgent struct {
 	cond     condition
 	busy     uint64 // id of the action that runs on it
 	op       string // of that action
+	cancel   bool   // that action was told to end early: how it ends says nothing about the resource
 	mustStop bool   // it, or what it stands on, must be restarted
 	gone     bool   // no longer in the config: forget it when it is stopped
 	hold     bool   // failed; what follows is not for this node to decide
@@ -191,7 +192,7 @@ func (g *groupAgent) idle() bool {
 // do asks for an operation.
 func (g *groupAgent) do(now instant, r *resourceAgent, op string, timeout time.Duration) {
 	g.a.nextID++
-	r.busy, r.op, r.due = g.a.nextID, op, now.add(timeout+overdueAfter)
+	r.busy, r.op, r.cancel, r.due = g.a.nextID, op, false, now.add(timeout+overdueAfter)
 	hint := g.order.hint
 	hint.Group = g.name
 	hint.Restart = len(r.failed) > 0 || g.started == g.order.epoch
@@ -260,7 +261,7 @@ func (g *groupAgent) moving() *resourceAgent {
 func (g *groupAgent) stop(now instant) {
 	for _, r := range g.res {
 		if r.busy != 0 && r.op != opStop && r.op != opForce && r.cond != conditionUnknown && !r.still() {
-			g.a.cancels = append(g.a.cancels, r.busy)
+			g.cancel(r)
 		}
 	}
 	for i := len(g.res) - 1; i >= 0; i-- {
@@ -346,6 +347,12 @@ func (g *groupAgent) mustPause(now instant, r *resourceAgent) bool {
 	return r.retryAt > now
 }
 
+// cancel asks the action on a resource to end early.
+func (g *groupAgent) cancel(r *resourceAgent) {
+	r.cancel = true
+	g.a.cancels = append(g.a.cancels, r.busy)
+}
+
 // drop forgets stopped resources that are no longer in the config.
 func (g *groupAgent) drop() {
 	g.res = slices.DeleteFunc(g.res, func(r *resourceAgent) bool { return r.gone && r.still() })
@@ -366,7 +373,7 @@ func (g *groupAgent) run(now instant) {
 		case r.cond == conditionStopped:
 			r.mustStop = false
 		case r.busy != 0:
-			g.a.cancels = append(g.a.cancels, r.busy)
+			g.cancel(r)
 			return
 		case g.isStuck(now, r):
 			return
@@ -516,8 +523,8 @@ func (g *groupAgent) startDone(now instant, r *resourceAgent, d actionDone) {
 	case d.Waiting:
 		r.cond = conditionStopped
 		r.retryAt = now.add(waitingRetry)
-	case d.Epoch != g.order.epoch || g.order.want != wantRun:
-		r.cond = conditionUnknown // cancelled, or late: the stop that follows finds out
+	case r.cancel || d.Epoch != g.order.epoch || g.order.want != wantRun:
+		r.cond, r.next = conditionUnknown, now // cancelled, or late: what follows finds out, be it a stop or, with a lease again, a start
 	case d.Hopeless:
 		r.cond, r.unfit = conditionUnknown, d.Err
 	default:

@@ -47,11 +47,13 @@ func testChaos(t *testing.T, kind string) {
 	defer stop()
 	c.stopped = ctx.Done()
 	c.timing = "deadtime = \"1s\"\n" // there to be edited
-	x := &mischief{c: c, seed: *chaosSeed, parts: partitions(parts...), mu: new(sync.Mutex), off: map[string]bool{}, told: map[string]bool{},
+	x := &mischief{c: c, seed: *chaosSeed, kind: kind, parts: partitions(parts...), mu: new(sync.Mutex), off: map[string]bool{}, told: map[string]bool{},
 		wires: map[string]*wire{}, placed: map[string]int{}, events: map[string]int{}, groups: map[string]string{"web": clusterVIP}, lulls: map[string]lullTable{}}
 	switch kind {
 	case "witness":
 		c.witness = "carol"
+		c.groups = needing(`"gateway"`)
+		newGateway(c)
 	case "manual":
 		c.extra = `two_node = "manual"`
 	}
@@ -105,6 +107,7 @@ func testChaos(t *testing.T, kind string) {
 type mischief struct {
 	c      *cluster
 	seed   uint64
+	kind   string
 	parts  []partition
 	groups map[string]string // name → address
 	power  *fencePower
@@ -192,7 +195,7 @@ type planned struct {
 // plan is what a round does. It hangs on the seed, on the number of the round, and on where the groups run when it begins:
 // half of all faults happen to an owner.
 func (x *mischief) plan(number uint64, longest time.Duration) (all []planned) {
-	r := rand.New(rand.NewPCG(x.seed, number))
+	r := rand.New(rand.NewPCG(x.seed, number<<8+uint64(len(x.kind))))
 	faults, hosts := chaosFaults(x), slices.Clone(x.c.hosts)
 	for i, g := range x.names() { // as many owners as hosts, or nearly
 		if s := x.c.hosts[i].status(); s != nil && len(hosts) < 2*len(x.c.hosts) {

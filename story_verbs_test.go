@@ -129,7 +129,7 @@ func (s *story) machine(f []string) error {
 // resource is what happens to a resource: VERB … on NODE.
 func (s *story) resource(m *machine, f []string) error {
 	switch f[0] {
-	case "late": // OP RESOURCE on NODE DURATION: once, it cannot be ended before
+	case "late", "drag": // OP RESOURCE on NODE DURATION: once, it cannot be ended before; or it hangs, and takes so long to end
 		d, err := time.ParseDuration(f[5])
 		m.odds = append(m.odds, &odd{op: f[1], name: f[2], how: f[0], late: d, times: 1})
 		return err

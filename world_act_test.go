@@ -108,7 +108,7 @@ func (m *machine) find(group, name string) *ware {
 // odd is an operation that shall not go as it should.
 type odd struct {
 	op, name string
-	how      string // fail, hang, hopeless; stick: it never ends; late: nothing ends it before late has passed, then it works
+	how      string // fail, hang, hopeless; stick: it never ends; late: nothing ends it before late has passed, then it works; drag: it hangs, and takes so long to end when it shall
 	late     time.Duration
 	times    int // how often yet; -1: for ever
 }
@@ -152,6 +152,7 @@ type worldAct struct {
 	a     action
 	x     *ware
 	how   string
+	late  time.Duration
 	begun time.Duration
 	ended bool
 }
@@ -186,8 +187,8 @@ func (l *life) Do(a action) {
 	how, late := l.m.oddity(a.Op, a.Resource)
 	act.how = how
 	switch how {
-	case "hang":
-		d = a.Timeout
+	case "hang", "drag":
+		d, act.late = a.Timeout, late
 	case "stick": // whatever is done to it
 		delete(l.acts, a.ID)
 		return
@@ -200,7 +201,7 @@ func (l *life) Do(a action) {
 
 func (l *life) Cancel(id uint64) {
 	if act := l.acts[id]; act != nil && act.how != "late" {
-		l.m.after(time.Millisecond, func() { act.end("cancel") })
+		l.m.after(max(time.Millisecond, act.late), func() { act.end("cancel") })
 	}
 }
 
@@ -231,7 +232,7 @@ func (act *worldAct) end(how string) {
 		}
 	case how == "hopeless":
 		d.Err, d.Hopeless = "cannot be mended here", true
-	case how == "hang":
+	case how == "hang", how == "drag":
 		d.Err, d.TimedOut = fmt.Sprintf("timed out after %s", act.a.Timeout), true
 	case how == "cancel":
 		d.Err = "canceled"
