@@ -67,7 +67,7 @@ soak:
 	go test -v -timeout 0 -run 'TestSimulator$$' . -sim.soak=10000h
 
 mutants:
-	lab/gotest -timeout 0 -run 'TestMutants$$' . -sim.mutants
+	lab/gotest -timeout 0 -run 'TestMutants$$' . -sim.record
 
 fuzz:
 	@for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' *_test.go | sed 's/^func //'); do \
