@@ -103,7 +103,7 @@ soak:
 	go test -v -timeout 0 -run 'TestSimulator$$' . -sim.soak=10000h
 
 mutants:
-	lab/gotest -timeout 0 -run 'TestMutants$$' . -sim.mutants
+	lab/gotest -timeout 0 -run 'TestMutants$$' . -sim.record
 
 # What is in the packages. The pages and the completion come from the program, so from one that runs here.
 package:

@@ -134,6 +134,12 @@ func (s *simRun) duringTakeover() {
 	if name == "" {
 		return
 	}
+	if wait, _ := s.w.config.silentFor(classStateful); wait > 0 && s.chance.IntN(2) == 0 { // what a watchdog is there for
+		s.play(fmt.Sprintf("late stop %s on %s %s", s.resource(), name, s.between(wait/2, 2*wait)))
+		s.play("cut " + name + " " + s.others(name))
+		s.later(s.between(wait/2, 2*wait), "heal %s", name)
+		return
+	}
 	s.handicap(name)
 	if s.chance.IntN(3) == 0 {
 		s.handicap(name)
@@ -153,31 +159,33 @@ func (s *simRun) duringMove() {
 		return
 	}
 	s.handicap(name)
-	if s.chance.IntN(3) == 0 {
+	if s.chance.IntN(2) == 0 {
 		s.stragglers()
 	}
-	for range 1 + s.chance.IntN(5) {
-		if s.chance.IntN(2) == 0 {
+	smooth := s.chance.IntN(2) == 0
+	for range 1 + s.chance.IntN(6) {
+		if !smooth && s.chance.IntN(2) == 0 {
 			s.badStop(name)
 		}
 		s.play(fmt.Sprintf("ask %s standby %s", s.some(), name))
 		s.untilPhase(phaseRevoked)
-		switch s.chance.IntN(8) {
-		case 0:
+		switch k := s.chance.IntN(6); {
+		case smooth:
+		case k == 0:
 			s.play("kill " + name)
 			s.later(s.between(time.Millisecond, s.deadtime()), "start %s", name)
-		case 1:
+		case k == 1:
 			s.meanwhile(name)
-		case 2:
+		case k == 2:
 			s.goes(name)
-		case 3, 4:
+		case k < 5:
 			if s.untilPhase(phaseBlocked) {
 				s.play(fmt.Sprintf("ask %s cleanup %s", s.some(), s.groupName()))
 			}
 		}
-		s.goTo(s.w.now - s.begun + s.between(time.Millisecond, s.deadtime()))
+		s.goTo(s.w.now - s.begun + s.between(time.Millisecond, s.deadtime()/2))
 		s.play(fmt.Sprintf("ask %s online %s", s.some(), name))
-		s.goTo(s.w.now - s.begun + s.between(time.Millisecond, s.deadtime()))
+		s.goTo(s.w.now - s.begun + s.between(time.Millisecond, s.deadtime()/2))
 		if len(s.w.checks.broken) > 0 {
 			return
 		}
@@ -195,14 +203,21 @@ func (s *simRun) duringMaintenance() {
 	if s.chance.IntN(2) == 0 && s.owner() != "" {
 		gone = s.owner()
 	}
-	s.play(fmt.Sprintf("ask %s maintenance on", at))
-	d := s.between(500*time.Millisecond, 6*time.Second)
-	early := s.between(50*time.Millisecond, 500*time.Millisecond)
-	if s.chance.IntN(2) == 0 {
+	d, early := s.between(500*time.Millisecond, 6*time.Second), s.between(50*time.Millisecond, 500*time.Millisecond)
+	switch s.chance.IntN(4) {
+	case 0: // what is said at the end of one comes after the end of the next
+		s.stragglers()
+		s.play(fmt.Sprintf("ask %s maintenance on", at))
+		s.goTo(s.w.now - s.begun + s.between(10*time.Millisecond, 300*time.Millisecond))
+		s.play(fmt.Sprintf("ask %s maintenance off", at))
+		s.goTo(s.w.now - s.begun + s.between(5*time.Millisecond, 300*time.Millisecond))
+		d = early + s.between(10*time.Millisecond, 500*time.Millisecond)
+	case 1, 2:
 		wide := []time.Duration{4 * time.Millisecond, 40 * time.Millisecond}[s.chance.IntN(2)]
 		early = d + s.between(-wide, wide)
 		s.handicap(gone)
 	}
+	s.play(fmt.Sprintf("ask %s maintenance on", at))
 	back := d + s.between(time.Millisecond, 5*time.Second)
 	switch s.chance.IntN(4) {
 	case 0:
@@ -231,6 +246,7 @@ func (s *simRun) splitSecond() {
 	if !s.until(2*time.Second, s.ahead) {
 		return
 	}
+	s.w.checks.meet("decided and not told")
 	name := s.w.leader().name
 	s.goes(name)
 	if len(s.w.hosts) == 2 && s.chance.IntN(2) == 0 {
@@ -261,15 +277,21 @@ func (s *simRun) wrongWord() {
 	s.goTo(s.w.now - s.begun + s.between(3*s.deadtime(), 6*s.deadtime()))
 	for range s.chance.IntN(6) { // elections on the other side, of which this one has heard nothing
 		if m := s.w.leader(); m != nil && m.name != name {
-			s.play("kill " + m.name)
-			s.later(s.between(time.Millisecond, 20*time.Millisecond), "start %s", m.name)
+			rest := strings.Fields(strings.Replace(s.others(m.name), name, "", 1))
+			s.play("cut " + m.name + " " + strings.Join(rest, " "))
 			s.goTo(s.w.now - s.begun + s.between(s.deadtime(), 2*s.deadtime()))
+			for _, other := range rest {
+				s.play("heal " + m.name + " " + other)
+			}
+			s.goTo(s.w.now - s.begun + s.between(s.deadtime()/2, 2*s.deadtime()))
 		}
 	}
 	for _, g := range s.w.config.Groups {
 		s.play("allow " + g.Name)
 	}
-	s.play("ask " + name + " quorum force")
+	if s.play("ask " + name + " quorum force") {
+		s.w.checks.meet("an operator's wrong word")
+	}
 	s.later(s.around(), "heal %s", name)
 }
 

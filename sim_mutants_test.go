@@ -1,20 +1,22 @@
 // Does the simulator find what is wrong? Each mutant is a bug on purpose, of the kind that a hurried change makes. They
 // live here alone: the source is overlaid for one build of the test program, in which the name of the mutant chooses the
-// bug, and each runs seeds until one fails. A mutant that is not found yet is a hole in the simulator, and marked so.
+// bug, and each runs seeds until one fails. A mutant that is not found is a hole in the simulator, and the test fails.
 //
-//	go test -run TestMutants -sim.mutants              all of them, which takes some minutes
+//	go test -run TestMutants .                         each with the seed that is known to find it
+//	go test -run TestMutants -sim.mutant "forget" .    those with this in their name
+//	go test -run TestMutants -sim.record .             write down which seeds find them, after a change of the simulator
 
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,8 +24,8 @@ import (
 )
 
 var (
-	simMutants = flag.Bool("sim.mutants", false, "try every mutant")
-	simMutant  = flag.String("sim.mutant", "", "try the mutants with this in their name")
+	simMutant = flag.String("sim.mutant", "", "try the mutants with this in their name alone, however long it takes")
+	simRecord = flag.Bool("sim.record", false, "try them however long it takes, and write into this file which seeds find them")
 )
 
 // mutant is one bug: in a file, the new text takes the place of the old one. In it, bug is true when this mutant is meant.
@@ -31,12 +33,12 @@ type mutant struct {
 	name      string
 	file      string
 	old, next string
-	found     int // by which seed; 0: by none of mutantSeeds yet
+	found     int // by which seed; 0: by none, and the test fails
 }
 
 const (
-	mutantSeeds = 150              // how many seeds may pass before a mutant counts as not found
-	mutantTime  = 60 * time.Second // for those of `make test`
+	mutantSeeds = 400             // how many seeds may pass before a mutant counts as not found
+	mutantTime  = 3 * time.Minute // for those of `make test`
 )
 
 var mutants = []mutant{
@@ -121,8 +123,8 @@ func overlay(t *testing.T, dir string) string {
 	return filepath.Join(dir, "overlay.json")
 }
 
-// TestMutants tries those that are known to be found, the quickest first, as many as there is time for; all of them with
-// -sim.mutants.
+// TestMutants tries every mutant with the seed that finds it, and with all of mutantSeeds where that one does no more, which
+// it does after a change of the simulator.
 func TestMutants(t *testing.T) {
 	if testing.Short() && *simMutant == "" {
 		t.Skip("builds the test program once more")
@@ -134,60 +136,97 @@ func TestMutants(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the mutants: %v\n%s", err, out)
 	}
-	all := *simMutants || *simMutant != ""
-	var missed, late []string
-	chosen := slices.Clone(mutants)
-	slices.SortStableFunc(chosen, func(a, b mutant) int { return cmp.Compare(a.found, b.found) })
-	for _, m := range mutants {
-		if m.found == 0 {
-			missed = append(missed, m.name)
-		}
-	}
-	chosen = slices.DeleteFunc(chosen, func(m mutant) bool {
-		return *simMutant != "" && !strings.Contains(m.name, *simMutant) || !all && m.found == 0
-	})
-	if r := try(t, program, dir, "", 5, 0); len(r.Failures) > 0 {
+	if r := try(t, program, "", 1, 5, 0); len(r.Failures) > 0 {
 		t.Fatalf("the overlaid source fails without a mutant: %s", r.Failures[0].Text)
 	}
-	for _, m := range chosen {
-		var limit time.Duration
-		if !all {
-			if limit = mutantTime - time.Since(begun); limit <= 0 {
-				late = append(late, m.name)
+	tried, found := make([]bool, len(mutants)), make([]int, len(mutants))
+	t.Run("each", func(t *testing.T) {
+		for i, m := range mutants {
+			if !strings.Contains(m.name, *simMutant) {
 				continue
 			}
+			t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
+				t.Parallel()
+				var limit time.Duration
+				if !*simRecord && *simMutant == "" {
+					if limit = mutantTime - time.Since(begun); limit <= 0 {
+						t.Skipf("no time is left of %s", mutantTime)
+					}
+				}
+				seed, text, runs := m.find(t, program, limit)
+				found[i], tried[i] = seed, seed != 0 || runs == mutantSeeds
+				switch {
+				case seed != 0 && seed == m.found:
+					t.Logf("measured: %q found by seed %d: %s", m.name, seed, text)
+				case seed != 0:
+					t.Logf("measured: %q found by seed %d instead of %d (write it down with -sim.record): %s", m.name, seed, m.found, text)
+				case tried[i] || m.found == 0:
+					t.Errorf("none of %d seeds finds %q: a hole in the simulator", runs, m.name)
+				default:
+					t.Skipf("not tried to its end: %d of %d seeds within %s", runs, mutantSeeds, mutantTime)
+				}
+			})
 		}
-		seeds := mutantSeeds
-		if m.found != 0 && !all {
-			seeds = 3*m.found + 10
+	})
+	n := 0
+	for _, seed := range found {
+		if seed != 0 {
+			n++
 		}
-		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
-			r := try(t, program, dir, m.name, seeds, limit)
-			switch {
-			case len(r.Failures) > 0:
-				text, _, _ := strings.Cut(r.Failures[0].Text, "\n")
-				t.Logf("measured: %q found by seed %d: %s", m.name, r.Runs, text)
-			case r.Runs < seeds:
-				t.Logf("measured: %q not tried to its end: %d of %d seeds within the time", m.name, r.Runs, seeds)
-			case m.found == 0:
-				t.Logf("measured: %q is not found yet: not by %d seeds", m.name, r.Runs)
-			default:
-				t.Errorf("%d seeds do not find %q, and seed %d did", r.Runs, m.name, m.found)
-			}
-		})
 	}
-	t.Logf("measured: %d of %d mutants are known to be found; not yet: %s", len(mutants)-len(missed), len(mutants), strings.Join(missed, ", "))
-	if len(late) > 0 {
-		t.Logf("measured: no time for %s", strings.Join(late, ", "))
+	t.Logf("measured: %d of %d mutants found in %s", n, len(mutants), time.Since(begun).Round(time.Second))
+	if *simRecord {
+		record(t, tried, found)
+	}
+}
+
+// find is the first seed that finds the mutant, 0 if none does, and how many were tried.
+func (m *mutant) find(t *testing.T, program string, limit time.Duration) (seed int, text string, runs int) {
+	begun := time.Now()
+	first := func(r simResult) bool {
+		if len(r.Failures) > 0 {
+			seed = int(r.Failures[0].Seed)
+			text, _, _ = strings.Cut(r.Failures[0].Text, "\n")
+		}
+		return seed != 0
+	}
+	if m.found != 0 && first(try(t, program, m.name, m.found, 1, limit)) {
+		return seed, text, 1
+	}
+	if limit > 0 {
+		if limit -= time.Since(begun); limit <= 0 {
+			return 0, "", 1
+		}
+	}
+	r := try(t, program, m.name, 1, mutantSeeds, limit)
+	first(r)
+	return seed, text, r.Runs
+}
+
+// record writes into this file which seed found what.
+func record(t *testing.T, tried []bool, found []int) {
+	const file = "sim_mutants_test.go"
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range mutants {
+		if tried[i] {
+			row := regexp.MustCompile(`(?s)(\{` + regexp.QuoteMeta(strconv.Quote(m.name)) + `, .*?", )\d+(\},\n)`)
+			b = row.ReplaceAll(b, fmt.Appendf(nil, "${1}%d${2}", found[i]))
+		}
+	}
+	if err := os.WriteFile(file, b, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 
 // try runs seeds of the mutated program until one fails.
-func try(t *testing.T, program, dir, name string, seeds int, limit time.Duration) simResult {
-	out := filepath.Join(dir, "report")
-	cmd := exec.Command(program, "-test.run=^TestSimulator$", "-test.timeout=0", "-sim.report="+out, "-sim.first", "-sim.from=1", fmt.Sprintf("-sim.runs=%d", seeds),
-		fmt.Sprintf("-sim.for=%s", limit))
-	cmd.Env = append(os.Environ(), "HACTL_MUTANT="+name, "GOGC=400")
+func try(t *testing.T, program, name string, from, seeds int, limit time.Duration) simResult {
+	out := filepath.Join(t.TempDir(), "report")
+	cmd := exec.Command(program, "-test.run=^TestSimulator$", "-test.timeout=0", "-sim.report="+out, "-sim.first",
+		fmt.Sprintf("-sim.from=%d", from), fmt.Sprintf("-sim.runs=%d", seeds), fmt.Sprintf("-sim.for=%s", limit))
+	cmd.Env = append(os.Environ(), "HACTL_MUTANT="+name, "GOMAXPROCS=1", "GOGC=400")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	text, err := cmd.CombinedOutput()
 	var r simResult
@@ -195,7 +234,7 @@ func try(t *testing.T, program, dir, name string, seeds int, limit time.Duration
 		if len(text) > 2000 {
 			text = text[len(text)-2000:]
 		}
-		r.Failures = append(r.Failures, simFailure{Text: fmt.Sprintf("the program ends: %v: %s", err, text)})
+		r.Failures = append(r.Failures, simFailure{Seed: uint64(from), Text: fmt.Sprintf("the program ends: %v: %s", err, text)})
 		return r
 	}
 	b, err := os.ReadFile(out)

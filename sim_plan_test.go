@@ -26,6 +26,7 @@ var interesting = []string{
 	"cold start", eventBlocked, eventForced, "learner again", "caretaker-on", "lease-over", "lease-back", "yielded", "store-failed",
 	"incarnation-met", "crash while the folder is replaced", eventMaintained, eventRemoved, eventRetry, eventConfirmDead, eventUnfit,
 	"single failure", "frozen owner", "stalled owner", "late end", eventLeft, "leader-hand-over", eventLeaseShorter,
+	"decided and not told", "an operator's wrong word", "reset",
 }
 
 // simRun is one seed.
@@ -77,6 +78,7 @@ var simGroups = []string{
 	simGroup("web", "", simVIP(100), simHTTPD),
 	simGroup("web", "failback = \"always\"\nprefer = [\"bob\"]\n", simVIP(100), simHTTPD),
 	simGroup("data", "prefer = [\"alice\"]\n", simMount, simVIP(100), simHTTPD),
+	simGroup("data", "", simMount, simVIP(100)),
 	simGroup("web", "migration_threshold = 2\n", simVIP(100), strings.Replace(simHTTPD, "\n", "\non_fail = \"block\"\n", 1)) +
 		simGroup("blue", "apart = [\"web\"]\n", simVIP(101)),
 	simGroup("data", "", simMount, simVIP(100)) + simGroup("app", "after = [\"data\"]\n", simVIP(101), simHTTPD) +
@@ -119,7 +121,7 @@ func (s *simRun) draw() clusterSetup {
 	}
 	times := [][2]string{{"1s", "100ms"}, {"1s", "100ms"}, {"1s", "100ms"}, {"400ms", "50ms"}, {"2s", "200ms"}}[s.chance.IntN(5)]
 	c.deadtime, c.interval = times[0], times[1]
-	if strings.Contains(c.groups, "filesystem") && s.chance.IntN(2) == 0 { // what is stateful is then ended by a reset
+	if strings.Contains(c.groups, "filesystem") && s.chance.IntN(4) != 0 { // what is stateful is then ended by a reset
 		c.set("watchdog", map[string]string{"400ms": "1s", "1s": "2s", "2s": "4s"}[c.deadtime])
 	}
 	if len(c.nodes) == 2 {

@@ -206,8 +206,25 @@ func (p *worldPort) take(raw []byte, link string) bool {
 		return false
 	}
 	p.l.w.mark("received", p.l.m.name, uint64(m.Kind), m.Session.short(), m.Serial)
-	p.l.node.Received(now, received{From: m.Sender, Session: m.Session.short(), Confirmed: m.Confirmed, Link: link, Kind: m.Kind, Body: m.Body, At: now})
+	p.receive(now, received{From: m.Sender, Session: m.Session.short(), Confirmed: m.Confirmed, Link: link, Kind: m.Kind, Body: m.Body, At: now})
 	return true
+}
+
+// receive gives the node a message. One of raft that belongs to another incarnation must not change what this one has voted
+// for, or whom it follows; what the passing of time does is another matter.
+func (p *worldPort) receive(now instant, r received) {
+	n := p.l.node
+	cons, tick := n.cons, n.nextTick
+	if r.Kind != kindRaft || cons == nil || len(r.Body) < 8 || binary.BigEndian.Uint64(r.Body) == n.incarnation() || tick <= now {
+		n.Received(now, r)
+		return
+	}
+	before := cons.node.BasicStatus()
+	n.Received(now, r)
+	after := cons.node.BasicStatus()
+	if n.cons == cons && n.nextTick == tick && (before.GetTerm() != after.GetTerm() || before.GetVote() != after.GetVote() || before.Lead != after.Lead) {
+		p.l.w.checks.fail("%s has listened to raft in another incarnation of %s", p.l.m.name, r.From)
+	}
 }
 
 // stream needs a link that works in both directions, and a little longer.
@@ -232,7 +249,7 @@ func (p *worldPort) stream(to string, session sessionID, m message) {
 				return
 			}
 			n.w.mark("stream", to, uint64(m.Kind), m.Serial)
-			l.node.Received(l.m.now(), received{From: p.l.m.name, Session: p.session.short(), Confirmed: true, Kind: m.Kind, Body: m.Body, At: l.m.now()})
+			l.port.receive(l.m.now(), received{From: p.l.m.name, Session: p.session.short(), Confirmed: true, Kind: m.Kind, Body: m.Body, At: l.m.now()})
 		})
 	})
 }

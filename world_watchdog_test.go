@@ -52,6 +52,7 @@ func (d *worldDog) closed() {
 // reset boots a machine as its reset button does.
 func (m *machine) reset() {
 	m.dog.resets++
+	m.w.checks.meet("reset")
 	m.powerOff()
 	boot := m.boot
 	m.w.after(bootTakes, func() {
