@@ -46,6 +46,9 @@ func simFaults() []simFault {
 
 // fault draws one and lets it happen.
 func (s *simRun) fault() {
+	if s.powerFault() {
+		return
+	}
 	faults, sum := simFaults(), 0
 	for _, f := range faults {
 		sum += f.weight

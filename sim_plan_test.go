@@ -34,6 +34,8 @@ type simRun struct {
 	seed    uint64
 	kind    string
 	chance  *rand.Rand
+	extra   *rand.Rand   // for what only some clusters have
+	onboard bool         // their fence devices have the power of the machine
 	setup   clusterSetup // as it was founded
 	story   *story
 	w       *world
@@ -56,9 +58,10 @@ type simStep struct {
 }
 
 func newSimRun(t *testing.T, seed uint64) *simRun {
-	s := &simRun{t: t, seed: seed, chance: rand.New(rand.NewPCG(seed, 100))}
+	s := &simRun{t: t, seed: seed, chance: rand.New(rand.NewPCG(seed, 100)), extra: rand.New(rand.NewPCG(seed, 101))}
 	s.kind = []string{simChaos, simChaos, simChaos, simChaos, simChaos, simSingle, simCold, simDeath}[s.chance.IntN(8)]
 	s.setup = s.draw()
+	s.drawFences(&s.setup)
 	return s
 }
 
@@ -138,6 +141,12 @@ func (s *simRun) heading() string {
 	for _, c := range s.setup.cluster {
 		key, value, _ := strings.Cut(strings.TrimSpace(c), " = ")
 		line += " " + key + "=" + strings.Trim(value, "\"")
+	}
+	if s.setup.fenced {
+		line += " fenced"
+	}
+	if s.setup.levels {
+		line += " levels"
 	}
 	return fmt.Sprintf("%s seed=%d\n%s", line, s.seed, s.setup.groups)
 }
@@ -246,6 +255,7 @@ func (s *simRun) badTime() {
 		}
 		return
 	}
+	s.furnish()
 	if s.chance.IntN(2) == 0 { // clocks that go as badly as they may leave the least of every margin
 		for _, m := range s.w.hosts {
 			s.play(fmt.Sprintf("clock %s %+d%%", m.name, []int{-10, 10, 0}[s.chance.IntN(3)]))
@@ -308,6 +318,7 @@ func (s *simRun) repair() {
 	for _, line := range []string{"heal", "loss 0%", "duplicate 0%", "latency 150us"} {
 		s.play(line)
 	}
+	s.mendDevices()
 	for _, m := range s.w.hosts {
 		for _, d := range slices.Clone(m.links) {
 			s.play("carrier " + d.iface + " up on " + m.name)
@@ -350,6 +361,7 @@ func (s *simRun) repair() {
 		s.uninterrupted()
 	case simDeath:
 		s.takenOver()
+		s.fencedOver()
 	}
 }
 

@@ -214,6 +214,12 @@ type machine struct {
 	runs  int           // of the daemon, for its session ids
 	slept time.Duration // since when all its clocks stood still the last time
 	woke  time.Duration // when they go on; 0: they never stood still
+
+	unplugged bool   // its power is gone altogether, and not by a switch: what sits in it is dead too
+	saidOff   int    // the last boot of which a fence device has said that it is off
+	lied      string // the last of them that was on
+	liedIn    uint64 // incarnation in which that counted; 0: not yet
+
 	heard time.Duration // when a message that was sent after that first came to a daemon that had lived through it; 0: none yet
 }
 
@@ -276,7 +282,7 @@ func (m *machine) powerOn() {
 	if m.power {
 		return
 	}
-	m.power = true
+	m.power, m.unplugged = true, false
 	m.boot++
 	m.w.truth++
 	// Boottimes of machines have nothing to do with each other.
