@@ -62,6 +62,7 @@ func newSimRun(t *testing.T, seed uint64) *simRun {
 	s.kind = []string{simChaos, simChaos, simChaos, simChaos, simChaos, simSingle, simCold, simDeath}[s.chance.IntN(8)]
 	s.setup = s.draw()
 	s.drawFences(&s.setup)
+	s.drawTargets(&s.setup)
 	return s
 }
 
@@ -140,7 +141,7 @@ func (s *simRun) heading() string {
 	line := fmt.Sprintf("cluster %s deadtime=%s interval=%s", strings.Join(s.setup.nodes, " "), s.setup.deadtime, s.setup.interval)
 	for _, c := range s.setup.cluster {
 		key, value, _ := strings.Cut(strings.TrimSpace(c), " = ")
-		line += " " + key + "=" + strings.Trim(value, "\"")
+		line += " " + key + "=" + strings.Trim(value, "[\"]")
 	}
 	if s.setup.fenced {
 		line += " fenced"
@@ -319,6 +320,7 @@ func (s *simRun) repair() {
 		s.play(line)
 	}
 	s.mendDevices()
+	s.answerAgain()
 	for _, m := range s.w.hosts {
 		for _, d := range slices.Clone(m.links) {
 			s.play("carrier " + d.iface + " up on " + m.name)
@@ -339,6 +341,8 @@ func (s *simRun) repair() {
 		}
 	}
 	s.w.run(time.Second)
+	s.w.until(time.Minute, func() bool { return s.w.cutting == 0 }) // what a device was told before, it does
+	s.end = s.w.now
 	bound := s.bound()
 	for s.w.now-s.end < bound && !s.well() && len(s.w.checks.broken) == 0 {
 		s.w.until(3*time.Second, s.well)

@@ -241,7 +241,7 @@ func judgeBatch(t *testing.T, r *simResult) {
 // sometimes: a batch that never came to an interesting place has tested nothing.
 func sometimes(t *testing.T, r *simResult) {
 	everyRule(t, r.Rules)
-	for _, id := range slices.Concat(interesting, interestingPower) {
+	for _, id := range slices.Concat(interesting, interestingPower, interestingReach) {
 		if r.Met[id] == 0 {
 			t.Errorf("no seed of this batch came to %q", id)
 		}

@@ -111,7 +111,9 @@ func (l *life) Fence(s fenceStep) {
 		l.w.after(takes, func() { l.fenceEnds(call, "", "") })
 	}
 	if s.Action == fenceOff && !silent && (device.how == "works" || device.how == "onboard" || device.how == "late") {
+		l.w.cutting++
 		l.w.after(max(takes*3/4, device.delay), func() {
+			l.w.cutting--
 			if target.power {
 				l.w.tell("%s cuts the power of %s", s.Device.Name, target.name)
 				if len(l.w.hosts) == 2 {

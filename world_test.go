@@ -34,6 +34,7 @@ type world struct {
 	truth   uint64     // counts changes of what is there and of who can take it away
 	level   slog.Level
 	power   []*worldDevice // fence devices that do not do as they should
+	cutting int            // calls of them that will still cut a machine off
 	packed  map[string][]byte
 }
 
