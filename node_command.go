@@ -315,6 +315,12 @@ func (n *node) atStake(node string) []string {
 			owned = append(owned, g.Name)
 		}
 	}
+	if n.peers.get(node).better != 0 {
+		return []string{
+			fmt.Sprintf("%s went on in another incarnation while this node was away: what it has decided and written since is lost here", node),
+			fmt.Sprintf("start %s instead if that can be done, and this node joins it", node),
+		}
+	}
 	if len(owned) == 0 {
 		return []string{node + " owned no group; nothing is taken over"}
 	}

@@ -214,6 +214,9 @@ func (n *node) fenceAlone(now instant) {
 	case n.config.isWitness(n.name), n.leaving, n.beaten(), n.state.Maintenance != nil, o == nil || o.Boot == "":
 		n.dropAlone()
 		return
+	case p.better != 0:
+		n.dropAlone() // what this node knows is older than what was decided there
+		return
 	case n.unconfirmed(now) != "":
 		n.dropAlone() // it may be this node that is cut off: needs_ping
 		return

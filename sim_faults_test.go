@@ -49,6 +49,9 @@ func simFaults() []simFault {
 
 // fault draws one and lets it happen.
 func (s *simRun) fault() {
+	if s.powerFault() || s.reachFault() {
+		return
+	}
 	faults, sum := simFaults(), 0
 	for _, f := range faults {
 		sum += f.weight
@@ -392,7 +395,7 @@ func (s *simRun) word() {
 			on = append(on, m.name)
 		}
 	}
-	if len(off) == 0 || len(on) == 0 {
+	if on = s.newest(on); len(off) == 0 || len(on) == 0 {
 		return
 	}
 	if len(on)+len(off) == len(s.w.hosts) && len(on) == 1 && s.chance.IntN(2) == 0 {
@@ -400,6 +403,23 @@ func (s *simRun) word() {
 		return
 	}
 	s.play(fmt.Sprintf("ask %s confirm-dead %s force", on[s.chance.IntN(len(on))], off[0]))
+}
+
+// newest are those of them that live in the newest incarnation of the cluster: an operator who has looked forces none that
+// another machine's has taken the place of, though that one is off.
+func (s *simRun) newest(names []string) []string {
+	newest := uint64(0)
+	counters := map[string]uint64{}
+	for _, m := range s.w.hosts {
+		if st, err := stateOf(m.disk.durable); err == nil {
+			counters[m.name] = st.Incarnation.Counter
+		}
+		if l := m.life; l != nil && l.node.state != nil {
+			counters[m.name] = l.node.state.Incarnation.Counter
+		}
+		newest = max(newest, counters[m.name])
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return counters[name] < newest })
 }
 
 // powerCuts: everything goes, and comes back in some order.

@@ -35,6 +35,8 @@ type simRun struct {
 	seed    uint64
 	kind    string
 	chance  *rand.Rand
+	extra   *rand.Rand   // for what only some clusters have
+	onboard bool         // their fence devices have the power of the machine
 	setup   clusterSetup // as it was founded
 	story   *story
 	w       *world
@@ -57,9 +59,11 @@ type simStep struct {
 }
 
 func newSimRun(t *testing.T, seed uint64) *simRun {
-	s := &simRun{t: t, seed: seed, chance: rand.New(rand.NewPCG(seed, 100))}
+	s := &simRun{t: t, seed: seed, chance: rand.New(rand.NewPCG(seed, 100)), extra: rand.New(rand.NewPCG(seed, 101))}
 	s.kind = []string{simChaos, simChaos, simChaos, simChaos, simChaos, simSingle, simCold, simDeath}[s.chance.IntN(8)]
 	s.setup = s.draw()
+	s.drawFences(&s.setup)
+	s.drawTargets(&s.setup)
 	return s
 }
 
@@ -142,7 +146,13 @@ func (s *simRun) heading() string {
 	line := fmt.Sprintf("cluster %s deadtime=%s interval=%s", strings.Join(s.setup.nodes, " "), s.setup.deadtime, s.setup.interval)
 	for _, c := range s.setup.cluster {
 		key, value, _ := strings.Cut(strings.TrimSpace(c), " = ")
-		line += " " + key + "=" + strings.Trim(value, "\"")
+		line += " " + key + "=" + strings.Trim(value, "[\"]")
+	}
+	if s.setup.fenced {
+		line += " fenced"
+	}
+	if s.setup.levels {
+		line += " levels"
 	}
 	if len(s.setup.watchdog) > 0 {
 		line += " watchdog=" + s.w.config.Watchdog.Timeout.String()
@@ -254,6 +264,7 @@ func (s *simRun) badTime() {
 		}
 		return
 	}
+	s.furnish()
 	if s.chance.IntN(2) == 0 { // clocks that go as badly as they may leave the least of every margin
 		s.badClocks()
 	}
@@ -306,6 +317,8 @@ func (s *simRun) repair() {
 	for _, line := range []string{"heal", "loss 0%", "duplicate 0%", "straggle 0% 0s", "latency 150us"} {
 		s.play(line)
 	}
+	s.mendDevices()
+	s.answerAgain()
 	for _, m := range s.w.hosts {
 		for _, d := range slices.Clone(m.links) {
 			s.play("carrier " + d.iface + " up on " + m.name)
@@ -326,6 +339,8 @@ func (s *simRun) repair() {
 		}
 	}
 	s.w.run(time.Second)
+	s.w.until(time.Minute, func() bool { return s.w.cutting == 0 }) // what a device was told before, it does
+	s.end = s.w.now
 	bound := s.bound()
 	for s.w.now-s.end < bound && !s.well() && len(s.w.checks.broken) == 0 {
 		s.w.until(3*time.Second, s.well)
@@ -348,6 +363,7 @@ func (s *simRun) repair() {
 		s.uninterrupted()
 	case simDeath:
 		s.takenOver()
+		s.fencedOver()
 	}
 }
 

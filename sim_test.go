@@ -240,8 +240,8 @@ func judgeBatch(t *testing.T, r *simResult) {
 
 // sometimes: a batch that never came to an interesting place has tested nothing.
 func sometimes(t *testing.T, r *simResult) {
-	everyRule(t, r.Rules, "C9", "C10") // no simulated cluster has fence devices yet
-	for _, id := range interesting {
+	everyRule(t, r.Rules)
+	for _, id := range slices.Concat(interesting, interestingPower, interestingReach) {
 		if r.Met[id] == 0 {
 			t.Errorf("no seed of this batch came to %q", id)
 		}

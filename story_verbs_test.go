@@ -72,6 +72,7 @@ func (s *story) machine(f []string) error {
 		m.kill()
 	case "crash": // a power cut
 		m.powerOff()
+		m.unplugged = true
 	case "boot":
 		m.powerOn()
 		return m.start(false)

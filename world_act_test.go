@@ -412,11 +412,11 @@ func (l *life) Announce(group string) {
 	}
 }
 
-// Ping asks a target outside the cluster, which only a story can silence.
+// Ping asks a target outside the cluster, through the link that the addresses are on.
 func (l *life) Ping(p ping) {
 	n := &l.w.net
 	l.w.mark("ping", l.m.name, p.ID)
-	lost := n.mute(p.Address+p.TCP, l.m.name) || n.loss > 0 && l.w.chance.net.Float64() < n.loss
+	lost := n.mute(p.Address+p.TCP, l.m.name) || !l.m.carrier("eth0") || n.loss > 0 && l.w.chance.net.Float64() < n.loss
 	done, d := pinged{ID: p.ID}, n.delay()+n.delay()
 	if lost {
 		done.Failure, d = fmt.Sprintf("no answer within %s", shortDuration(p.Timeout)), p.Timeout

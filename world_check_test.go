@@ -126,6 +126,9 @@ func (c *worldChecks) excuse(x, y *ware) string {
 		if z.m.stood() {
 			return "its machine stood still"
 		}
+		if z.m.misjudged() {
+			return "a fence device said that its machine was off"
+		}
 		if !z.data() || c.w.config.Watchdog.watched() {
 			continue // what no gate shuts a watchdog has reset by then
 		}
@@ -237,7 +240,7 @@ func (c *worldChecks) begins(l *life, a action) {
 	}
 	for _, m := range c.w.hosts {
 		for _, x := range m.wares {
-			if m == l.m || x.group != a.Group || !x.present {
+			if m == l.m || x.group != a.Group || !x.present || m.misjudged() {
 				continue
 			}
 			// What is stateful must be gone, whoever should have stopped it. Without an address a web server is out of
@@ -284,6 +287,7 @@ func (c *worldChecks) past(l *life) {
 	}
 	if far := c.known[now.incarnation]; now.index > far.index {
 		c.known[now.incarnation] = now
+		c.fenceTruth(l)
 	}
 	h, key := hashState(s), [2]uint64{s.Incarnation.ID, s.Index}
 	if n.stateHash != h {

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -14,7 +15,7 @@ type worldDevice struct {
 	name string
 	from string // only when this node calls it; "": whoever does
 	// works; fails; hangs; lies: says that off went well, and does nothing; late: does not answer, and acts after delay;
-	// false: says off of what is on
+	// false: says off of what is on; onboard: works while there is power at all where the machine is
 	how   string
 	delay time.Duration
 }
@@ -22,7 +23,24 @@ type worldDevice struct {
 // worldFence is a call that runs.
 type worldFence struct {
 	s     fenceStep
+	said  string
 	ended bool
+}
+
+// fenceTakes is how long a device needs for off, a quarter more at most.
+const fenceTakes = 400 * time.Millisecond
+
+// says is the device's word about the machine as it is now, or was last.
+func (w *world) says(call *worldFence, m *machine, power string) {
+	call.said = power
+	if power == "on" {
+		return
+	}
+	m.saidOff = max(m.saidOff, m.boot)
+	if m.power {
+		m.lied = m.bootID()
+		w.checks.meet("a device lied")
+	}
 }
 
 func (w *world) device(name, from string) worldDevice {
@@ -34,11 +52,19 @@ func (w *world) device(name, from string) worldDevice {
 	return worldDevice{name: name, how: "works"}
 }
 
-// device NAME works|fails|hangs|lies|false [from NODE], or NAME late DURATION
+// onboard tells whether the device has the power of the machine that it switches.
+func (w *world) onboard(name string) bool {
+	return slices.ContainsFunc(w.power, func(d *worldDevice) bool { return d.name == name && d.how == "onboard" })
+}
+
+// device NAME works|fails|hangs|lies|false|onboard [from NODE], or NAME late DURATION, or NAME mended
 func (s *story) device(f []string) error {
 	d := &worldDevice{name: f[1], how: f[2]}
 	switch {
-	case !slices.Contains([]string{"works", "fails", "hangs", "lies", "late", "false"}, d.how):
+	case d.how == "mended":
+		s.w.power = slices.DeleteFunc(s.w.power, func(x *worldDevice) bool { return x.name == d.name && x.how != "onboard" })
+		return nil
+	case !slices.Contains([]string{"works", "fails", "hangs", "lies", "late", "false", "onboard"}, d.how):
 		return fmt.Errorf("no such device")
 	case d.how == "late":
 		var err error
@@ -60,27 +86,39 @@ func (l *life) Fence(s fenceStep) {
 	l.fences = append(l.fences, call)
 	takes := 50 * time.Millisecond
 	if s.Action == fenceOff {
-		takes = 400 * time.Millisecond
+		takes = fenceTakes
 		l.w.checks.fences(l, s)
 	}
 	takes += time.Duration(l.w.chance.act.Int64N(int64(takes) / 4))
-	target := l.w.host(s.Node)
+	target := l.w.host(cmp.Or(s.Node, s.Device.Node))
+	silent := target != nil && target.unplugged && l.w.onboard(s.Device.Name)
+	if silent {
+		l.w.checks.meet("a device without power")
+	}
 	switch {
+	case silent:
+		l.w.after(takes, func() { l.fenceEnds(call, "", "no route to host") })
 	case device.how == "hangs" || device.how == "late":
 		l.w.after(s.Timeout, func() { l.fenceEnds(call, "", "not done after "+s.Timeout.String()) })
 	case device.how == "fails":
 		l.w.after(takes, func() { l.fenceEnds(call, "", "connection refused") })
 	case s.Action == fenceStatus:
 		l.w.after(takes, func() {
-			l.fenceEnds(call, map[bool]string{true: "on", false: "off"}[target.power && device.how != "false"], "")
+			l.w.says(call, target, map[bool]string{true: "on", false: "off"}[target.power && device.how != "false"])
+			l.fenceEnds(call, call.said, "")
 		})
 	default:
 		l.w.after(takes, func() { l.fenceEnds(call, "", "") })
 	}
-	if s.Action == fenceOff && (device.how == "works" || device.how == "late") {
+	if s.Action == fenceOff && !silent && (device.how == "works" || device.how == "onboard" || device.how == "late") {
+		l.w.cutting++
 		l.w.after(max(takes*3/4, device.delay), func() {
+			l.w.cutting--
 			if target.power {
 				l.w.tell("%s cuts the power of %s", s.Device.Name, target.name)
+				if len(l.w.hosts) == 2 {
+					l.w.checks.meet("fenced by one of two")
+				}
 				target.powerOff()
 			}
 		})

@@ -34,6 +34,7 @@ type world struct {
 	truth   uint64     // counts changes of what is there and of who can take it away
 	level   slog.Level
 	power   []*worldDevice // fence devices that do not do as they should
+	cutting int            // calls of them that will still cut a machine off
 	packed  map[string][]byte
 }
 
@@ -215,6 +216,12 @@ type machine struct {
 	runs  int           // of the daemon, for its session ids
 	slept time.Duration // since when all its clocks stood still the last time
 	woke  time.Duration // when they go on; 0: they never stood still
+
+	unplugged bool   // its power is gone altogether, and not by a switch: what sits in it is dead too
+	saidOff   int    // the last boot of which a fence device has said that it is off
+	lied      string // the last of them that was on
+	liedIn    uint64 // incarnation in which that counted; 0: not yet
+
 	heard time.Duration // when a message that was sent after that first came to a daemon that had lived through it; 0: none yet
 }
 
@@ -277,7 +284,7 @@ func (m *machine) powerOn() {
 	if m.power {
 		return
 	}
-	m.power = true
+	m.power, m.unplugged = true, false
 	m.boot++
 	m.w.truth++
 	// Boottimes of machines have nothing to do with each other.
