@@ -123,6 +123,7 @@ type mischief struct {
 	events map[string]int // of each id, in all
 	lulls  map[string]lullTable
 	took   []time.Duration // from the end of the faults until all was well
+	sick   int             // how often a daemon had said that its host is not well
 	rounds int
 	faults int
 }
@@ -239,6 +240,7 @@ func (x *mischief) round(number uint64, longest time.Duration) {
 	what := fmt.Sprintf("round %d (%s)", number, strings.Join(words, "; "))
 	x.c.t.Log(time.Now().UTC().Format("15:04:05 ") + what)
 	x.heard()
+	x.sick = x.c.sick()
 	begun := time.Now()
 	for _, s := range steps {
 		x.c.steady(s.at - time.Since(begun))
@@ -275,6 +277,9 @@ func (x *mischief) judge(what string, plan []planned) {
 	if len(plan) == 1 {
 		kind = plan[0].name
 	}
+	if x.c.sick() > x.sick { // of no fault's making: no fault here stalls a disk
+		kind = "(the machine's disk stalled)"
+	}
 	said := fmt.Sprintf("  all well %.1f s after; longest silence", x.took[len(x.took)-1].Seconds())
 	answers := map[string][]wireAnswer{}
 	for _, g := range x.names() {
@@ -297,7 +302,7 @@ func (x *mischief) judge(what string, plan []planned) {
 		x.lulled("writes", kind, x.writes.lull())
 		said += fmt.Sprintf(" writes %d ms", x.writes.lull().Milliseconds())
 	}
-	t.Log(said)
+	t.Log(said + map[bool]string{true: "; the machine's disk stalled"}[x.c.sick() > x.sick])
 	x.c.guard.mu.Lock()
 	defer x.c.guard.mu.Unlock()
 	for _, w := range x.c.guard.wrong {
@@ -632,7 +637,7 @@ func (x *mischief) lulled(who, kind string, d time.Duration) {
 
 func (t lullTable) String() string {
 	var b strings.Builder
-	b.WriteString("fault                      rounds")
+	b.WriteString("fault                          rounds")
 	for _, d := range lullBuckets[:len(lullBuckets)-1] {
 		fmt.Fprintf(&b, " %6s", fmt.Sprintf("<%d", d.Milliseconds()))
 	}
@@ -647,7 +652,7 @@ func (t lullTable) String() string {
 		for _, c := range t[k].counts {
 			n += c
 		}
-		fmt.Fprintf(&b, "%-26s %6d", k, n)
+		fmt.Fprintf(&b, "%-30s %6d", k, n)
 		for _, c := range t[k].counts {
 			if c == 0 {
 				fmt.Fprintf(&b, " %6s", ".")
