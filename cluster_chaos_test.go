@@ -158,6 +158,8 @@ func chaosFaults(x *mischief) []fault {
 		}, nil},
 		{"daemon stopped", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.end(h, syscall.SIGTERM) }, (*mischief).start},
 		{"daemon frozen", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.signal(h, syscall.SIGSTOP) }, func(x *mischief, h *clusterHost) { x.signal(h, syscall.SIGCONT) }},
+		{"daemon frozen and apart", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.isolate(h); x.signal(h, syscall.SIGSTOP) },
+			func(x *mischief, h *clusterHost) { x.signal(h, syscall.SIGCONT); x.c.together() }},
 		{"partition", false, (*mischief).cut, func(x *mischief, _ *clusterHost) { x.c.together() }},
 		{"all links cut", false, func(_ *mischief, h *clusterHost, _ *rand.Rand) { h.cut() }, func(_ *mischief, h *clusterHost) { h.heal() }},
 		{"lan cut", false, func(_ *mischief, h *clusterHost, _ *rand.Rand) { h.cut(0) }, func(_ *mischief, h *clusterHost) { h.heal(0) }},
@@ -572,6 +574,20 @@ func (x *mischief) cut(_ *clusterHost, dice *rand.Rand) {
 		hosts[[]string{"owner", "other", "witness"}[i]] = x.c.hosts[n]
 	}
 	x.c.apart(hosts, p.cuts)
+}
+
+// isolate keeps a host from its peers and not from the clients: nobody hears that it still answers, but those whom it harms.
+func (x *mischief) isolate(h *clusterHost) {
+	hosts, cuts := cast{}, []deaf{}
+	for _, o := range x.c.hosts {
+		hosts[o.name] = o
+		for link := range 2 {
+			if o != h {
+				cuts = append(cuts, deaf{h.name, o.name, link}, deaf{o.name, h.name, link})
+			}
+		}
+	}
+	x.c.apart(hosts, cuts)
 }
 
 var deadtimeLine = regexp.MustCompile(`deadtime = "[^"]*"`)
