@@ -9,11 +9,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"os/signal"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,6 +120,7 @@ type mischief struct {
 	events map[string]int // of each id, in all
 	lulls  map[string]lullTable
 	took   []time.Duration // from the end of the faults until all was well
+	sick   int             // how often a daemon had said that its host is not well
 	rounds int
 	faults int
 }
@@ -132,55 +130,6 @@ func (x *mischief) names() (all []string) {
 		all = append(all, g)
 	}
 	slices.Sort(all)
-	return all
-}
-
-// A fault happens to a host. What it has to choose it takes from its dice, so that a seed chooses all.
-type fault struct {
-	name  string
-	alone bool // not beside others: two that lose their memory are too many
-	begin func(x *mischief, h *clusterHost, dice *rand.Rand)
-	end   func(x *mischief, h *clusterHost)
-}
-
-func chaosFaults(x *mischief) []fault {
-	all := []fault{
-		{"power off", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.powerOff(h) }, (*mischief).powerOn},
-		{"power cycle", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.powerOff(h); x.powerOn(h) }, nil},
-		{"all hosts' power off", true, func(x *mischief, _ *clusterHost, _ *rand.Rand) { x.each(x.powerOff) }, func(x *mischief, _ *clusterHost) { x.each(x.powerOn) }},
-		{"state lost", true, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.powerOff(h); os.RemoveAll(h.path("state")) }, (*mischief).powerOn},
-		{"daemon killed", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.end(h, syscall.SIGKILL) }, (*mischief).start},
-		{"daemon killed and started", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.end(h, syscall.SIGKILL); x.start(h) }, nil},
-		{"all daemons killed", false, func(x *mischief, _ *clusterHost, _ *rand.Rand) {
-			x.each(func(h *clusterHost) { x.end(h, syscall.SIGKILL) })
-			x.each(x.start)
-		}, nil},
-		{"daemon stopped", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.end(h, syscall.SIGTERM) }, (*mischief).start},
-		{"daemon frozen", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.signal(h, syscall.SIGSTOP) }, func(x *mischief, h *clusterHost) { x.signal(h, syscall.SIGCONT) }},
-		{"partition", false, (*mischief).cut, func(x *mischief, _ *clusterHost) { x.c.together() }},
-		{"all links cut", false, func(_ *mischief, h *clusterHost, _ *rand.Rand) { h.cut() }, func(_ *mischief, h *clusterHost) { h.heal() }},
-		{"lan cut", false, func(_ *mischief, h *clusterHost, _ *rand.Rand) { h.cut(0) }, func(_ *mischief, h *clusterHost) { h.heal(0) }},
-		{"lan cable out", false, func(_ *mischief, h *clusterHost, _ *rand.Rand) { h.cable(0, false) }, func(_ *mischief, h *clusterHost) { h.cable(0, true) }},
-		{"both cables out", false, func(_ *mischief, h *clusterHost, _ *rand.Rand) { h.cable(0, false); h.cable(1, false) },
-			func(_ *mischief, h *clusterHost) { h.cable(0, true); h.cable(1, true) }},
-		{"loss", false, (*mischief).lose, func(_ *mischief, h *clusterHost) { h.nft("add table inet loss; delete table inet loss") }},
-		{"move", false, func(x *mischief, h *clusterHost, dice *rand.Rand) {
-			x.ask(x.other(h), "move", x.names()[dice.IntN(len(x.groups))], h.name, "--no-wait")
-		}, nil},
-		{"standby", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.ask(x.other(h), "standby", h.name, "--no-wait") },
-			func(x *mischief, h *clusterHost) { x.ask(h, "online", h.name, "--no-wait") }},
-		{"maintenance", false, func(x *mischief, h *clusterHost, _ *rand.Rand) { x.ask(h, "maintenance", "on") },
-			func(x *mischief, h *clusterHost) { x.ask(h, "maintenance", "off") }},
-		{"config edit", false, (*mischief).edit, nil},
-		{"key roll", false, (*mischief).newKey, (*mischief).dropKey},
-	}
-	if x.power != nil {
-		all = append(all,
-			fault{"service killed", false, func(x *mischief, _ *clusterHost, _ *rand.Rand) { x.each((*clusterHost).killWriter) }, nil},
-			fault{"fence device bad", false, func(x *mischief, _ *clusterHost, dice *rand.Rand) {
-				x.power.how([]string{"lies", "hangs", "fails"}[dice.IntN(3)])
-			}, func(x *mischief, _ *clusterHost) { x.power.how("works") }})
-	}
 	return all
 }
 
@@ -239,6 +188,7 @@ func (x *mischief) round(number uint64, longest time.Duration) {
 	what := fmt.Sprintf("round %d (%s)", number, strings.Join(words, "; "))
 	x.c.t.Log(time.Now().UTC().Format("15:04:05 ") + what)
 	x.heard()
+	x.sick = x.c.sick()
 	begun := time.Now()
 	for _, s := range steps {
 		x.c.steady(s.at - time.Since(begun))
@@ -275,6 +225,9 @@ func (x *mischief) judge(what string, plan []planned) {
 	if len(plan) == 1 {
 		kind = plan[0].name
 	}
+	if x.c.sick() > x.sick { // of no fault's making: no fault here stalls a disk
+		kind = "(the machine's disk stalled)"
+	}
 	said := fmt.Sprintf("  all well %.1f s after; longest silence", x.took[len(x.took)-1].Seconds())
 	answers := map[string][]wireAnswer{}
 	for _, g := range x.names() {
@@ -297,7 +250,7 @@ func (x *mischief) judge(what string, plan []planned) {
 		x.lulled("writes", kind, x.writes.lull())
 		said += fmt.Sprintf(" writes %d ms", x.writes.lull().Milliseconds())
 	}
-	t.Log(said)
+	t.Log(said + map[bool]string{true: "; the machine's disk stalled"}[x.c.sick() > x.sick])
 	x.c.guard.mu.Lock()
 	defer x.c.guard.mu.Unlock()
 	for _, w := range x.c.guard.wrong {
@@ -356,50 +309,6 @@ func (x *mischief) calm(after string) {
 	}
 }
 
-// mend undoes whatever is left of any fault, and answers what status asks an operator to do.
-func (x *mischief) mend() {
-	for _, h := range x.c.hosts {
-		x.signal(h, syscall.SIGCONT)
-		x.powerOn(h)
-		x.start(h)
-	}
-	for _, h := range x.c.hosts {
-		s := h.statusSoon()
-		if s == nil {
-			continue
-		}
-		if s.testProblem("config-stale") != nil || s.testProblem("config-bad") != nil {
-			if o := x.other(h); o.statusSoon() != nil {
-				h.replace("ha.toml", o.file("ha.toml"), 0o644)
-			}
-		}
-		if !s.Quorum {
-			continue
-		}
-		if s.Maintenance != nil {
-			x.ask(h, "maintenance", "off")
-		}
-		for _, n := range s.Nodes {
-			if n.State == "standby" {
-				x.ask(h, "online", n.Name, "--no-wait")
-			}
-		}
-		for _, g := range s.Groups {
-			if g.Pin != nil {
-				x.ask(h, "unmove", g.Name, "--no-wait")
-			}
-		}
-		for _, p := range s.Problems {
-			if p.ID == "resource-failed" || p.ID == "group-blocked" {
-				for _, g := range x.names() {
-					x.ask(h, "cleanup", g)
-				}
-				break
-			}
-		}
-	}
-}
-
 // notWell says what is amiss.
 func (x *mischief) notWell() string {
 	var first *Status
@@ -436,259 +345,4 @@ func (x *mischief) notWell() string {
 		}
 	}
 	return ""
-}
-
-// What faults are made of.
-
-func (x *mischief) isOff(h *clusterHost) bool {
-	return x.off[h.name] || x.power != nil && x.power.isOff(h)
-}
-
-func (x *mischief) each(do func(*clusterHost)) {
-	for _, h := range x.c.hosts {
-		do(h)
-	}
-}
-
-// other is a host that is not this one, the next in the file.
-func (x *mischief) other(h *clusterHost) *clusterHost {
-	return x.c.hosts[(slices.Index(x.c.hosts, h)+1)%len(x.c.hosts)]
-}
-
-func (x *mischief) powerOff(h *clusterHost) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.isOff(h) {
-		return
-	}
-	h.powerOff()
-	x.off[h.name] = true
-	if x.power != nil {
-		x.power.write("power."+h.name, "off", 0o644)
-	}
-}
-
-func (x *mischief) powerOn(h *clusterHost) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.isOff(h) {
-		return
-	}
-	os.Remove(h.path("etc/writer.pid"))
-	delete(x.off, h.name)
-	delete(x.told, h.name)
-	if x.power != nil {
-		x.power.write("power."+h.name, "on", 0o644)
-	}
-	h.powerOn()
-}
-
-// signal is for a daemon that may have ended.
-func (x *mischief) signal(h *clusterHost, s syscall.Signal) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.isOff(h) && h.runs() {
-		_ = h.daemon.Process.Signal(s) // it may end just now
-	}
-}
-
-// end makes a daemon end, now or in good order.
-func (x *mischief) end(h *clusterHost, s syscall.Signal) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.isOff(h) || !h.runs() {
-		return
-	}
-	x.told[h.name] = true
-	_ = h.daemon.Process.Signal(s) // it may end just now
-	if s == syscall.SIGKILL {
-		h.wait()
-	}
-}
-
-// start lets a daemon run again, when the one that was told to end has done so.
-func (x *mischief) start(h *clusterHost) {
-	x.c.t.Helper()
-	x.mu.Lock()
-	told := x.told[h.name]
-	x.mu.Unlock()
-	if told {
-		x.signal(h, syscall.SIGCONT)
-		x.c.await("the daemon of "+h.name+" ends", func() bool {
-			x.mu.Lock()
-			defer x.mu.Unlock()
-			return x.isOff(h) || !h.runs()
-		})
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.isOff(h) || h.runs() {
-		return
-	}
-	delete(x.told, h.name)
-	h.start()
-}
-
-func (h *clusterHost) runs() bool {
-	select {
-	case <-h.ended:
-		return false
-	default:
-		return true
-	}
-}
-
-// statusSoon is the status of a daemon that may be frozen.
-func (h *clusterHost) statusSoon() *Status {
-	out, _, _ := h.hactlWithin(3*time.Second, "status", "--json")
-	s := new(Status)
-	if json.Unmarshal([]byte(out), s) != nil {
-		return nil
-	}
-	return s
-}
-
-// ask is for a command that may be refused; what it was to bring about may be had later or not at all.
-func (x *mischief) ask(h *clusterHost, args ...string) { h.hactlWithin(3*time.Second, args...) }
-
-func (h *clusterHost) nft(rules string) {
-	h.c.t.Helper()
-	h.c.must("ip", "netns", "exec", h.c.ns(h.name), "nft", rules)
-}
-
-func (x *mischief) lose(h *clusterHost, dice *rand.Rand) {
-	h.nft(fmt.Sprintf("add table inet loss; add chain inet loss in { type filter hook input priority 0; }; add rule inet loss in numgen random mod 100 < %d drop", 5+dice.IntN(60)))
-}
-
-// cut is any shape of partition, with the hosts in any part.
-func (x *mischief) cut(_ *clusterHost, dice *rand.Rand) {
-	p, hosts := x.parts[dice.IntN(len(x.parts))], cast{}
-	for i, n := range dice.Perm(len(x.c.hosts)) {
-		hosts[[]string{"owner", "other", "witness"}[i]] = x.c.hosts[n]
-	}
-	x.c.apart(hosts, p.cuts)
-}
-
-var deadtimeLine = regexp.MustCompile(`deadtime = "[^"]*"`)
-
-// edit changes the file of one host: the timing of all, in the middle of whatever is going on.
-func (x *mischief) edit(h *clusterHost, dice *rand.Rand) {
-	to := []string{"800ms", "1s", "1.5s"}[dice.IntN(3)]
-	h.replace("ha.toml", deadtimeLine.ReplaceAllString(h.file("ha.toml"), fmt.Sprintf("deadtime = %q", to)), 0o644)
-}
-
-// newKey adds a key on one host and copies the file to the others; dropKey takes the old one out of all.
-func (x *mischief) newKey(h *clusterHost, _ *rand.Rand) {
-	x.ask(h, "keygen", "--add", h.path("etc/ha.key"))
-	for _, o := range x.c.hosts {
-		if o != h {
-			x.c.copyKey(h, o)
-		}
-	}
-}
-
-func (x *mischief) dropKey(*clusterHost) {
-	for _, h := range x.c.hosts {
-		x.ask(h, "keygen", "--drop", h.path("etc/ha.key"))
-	}
-}
-
-// killWriter ends the service behind the daemon's back.
-func (h *clusterHost) killWriter() {
-	pid, err := strconv.Atoi(strings.TrimSpace(h.file("etc/writer.pid")))
-	if err != nil {
-		return
-	}
-	if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(b), writerCommand) {
-		_ = syscall.Kill(pid, syscall.SIGKILL) // it may end just now
-	}
-}
-
-// The outages of each kind of fault.
-
-var lullBuckets = []time.Duration{20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond,
-	time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, math.MaxInt64}
-
-// lullTable counts rounds by kind of fault and by the longest silence in them.
-type lullTable map[string]*lullRow
-
-type lullRow struct {
-	counts  [10]int
-	longest time.Duration
-}
-
-func (x *mischief) lulled(who, kind string, d time.Duration) {
-	if x.lulls[who] == nil {
-		x.lulls[who] = lullTable{}
-	}
-	row := x.lulls[who][kind]
-	if row == nil {
-		row = &lullRow{}
-		x.lulls[who][kind] = row
-	}
-	row.counts[slices.IndexFunc(lullBuckets, func(b time.Duration) bool { return d < b })]++
-	row.longest = max(row.longest, d)
-}
-
-func (t lullTable) String() string {
-	var b strings.Builder
-	b.WriteString("fault                      rounds")
-	for _, d := range lullBuckets[:len(lullBuckets)-1] {
-		fmt.Fprintf(&b, " %6s", fmt.Sprintf("<%d", d.Milliseconds()))
-	}
-	b.WriteString("   more  longest\n")
-	var kinds []string
-	for k := range t {
-		kinds = append(kinds, k)
-	}
-	slices.Sort(kinds)
-	for _, k := range kinds {
-		n := 0
-		for _, c := range t[k].counts {
-			n += c
-		}
-		fmt.Fprintf(&b, "%-26s %6d", k, n)
-		for _, c := range t[k].counts {
-			if c == 0 {
-				fmt.Fprintf(&b, " %6s", ".")
-			} else {
-				fmt.Fprintf(&b, " %6d", c)
-			}
-		}
-		fmt.Fprintf(&b, " %8d\n", t[k].longest.Milliseconds())
-	}
-	return b.String()
-}
-
-// report is printed however it ends.
-func (x *mischief) report() {
-	t := x.c.t
-	if len(x.took) == 0 {
-		return
-	}
-	slices.Sort(x.took)
-	line := fmt.Sprintf("measured: chaos of seed %d: %d rounds, %d faults; all was well after them in %.1f s (median), %.1f s (longest)", x.seed, x.rounds, x.faults,
-		x.took[len(x.took)/2].Seconds(), x.took[len(x.took)-1].Seconds())
-	if x.writes != nil {
-		x.writes.mu.Lock()
-		line += fmt.Sprintf("; %d writes acknowledged, %d not", len(x.writes.acked), x.writes.refused)
-		x.writes.mu.Unlock()
-	}
-	t.Log(line)
-	var ids []string
-	for id, n := range x.events {
-		ids = append(ids, fmt.Sprintf("%s %d", id, n))
-	}
-	slices.Sort(ids)
-	t.Logf("in the history: %s", strings.Join(ids, ", "))
-	for _, id := range []string{eventPlaced, eventLost, eventJoined, eventConfig, eventFenced} {
-		if x.events[id] == 0 && x.rounds >= 100 && (x.power != nil || id != eventFenced) {
-			t.Errorf("%d rounds, and never %s: it has tested nothing", x.rounds, id)
-		}
-	}
-	for _, who := range append(x.names(), "writes") {
-		if x.lulls[who] != nil && *chaosFor > 0 {
-			t.Logf("longest silence of each round, ms, %s:\n%s", who, x.lulls[who])
-		}
-	}
 }

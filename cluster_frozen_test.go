@@ -314,6 +314,37 @@ func (w *wire) freezeFor(part string, d time.Duration, epoch uint64) (now uint64
 	return now
 }
 
+// TestClusterFrozenApart: the frozen owner is cut off from its peers, too, so that whoever takes its address over cannot
+// hear that it is still answered for. The client would: only the gate keeps it from that.
+func TestClusterFrozenApart(t *testing.T) {
+	c := newCluster(t, vipGroup, "alice", "bob", "carol")
+	c.witness = "carol"
+	c.up()
+	for _, h := range c.hosts {
+		h.settled("alice", "bob", "carol")
+	}
+	if s := c.hosts[0].status(); s.Gate != gateBPF {
+		t.Skipf("this kernel has no gate: never two is held by %s", s.Enforcer)
+	}
+	w := c.wire(clusterVIP)
+	_, epoch := c.calmAgain("start", w)
+	for range 2 {
+		hosts := c.cast()
+		w.forget()
+		hosts["owner"].signal(syscall.SIGSTOP)
+		c.apart(hosts, partitionNamed("owner alone").cuts)
+		w.answers(hosts["other"].name, 0)
+		c.steady(c.deadtime())
+		hosts["owner"].signal(syscall.SIGCONT)
+		c.together()
+		_, now := c.calmAgain("a frozen owner that is cut off", w)
+		if n := hands(w.since(0)); n > int(now-epoch) {
+			t.Errorf("the address changed hands %d times in %d placements: both answered", n, now-epoch)
+		}
+		epoch = now
+	}
+}
+
 // TestClusterDead: nobody is left on the owner, and nobody starts its daemon again. The kernel silences the address there
 // too.
 func TestClusterDead(t *testing.T) {

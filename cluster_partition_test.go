@@ -71,6 +71,12 @@ func partitions(parts ...string) (all []partition) {
 	return all
 }
 
+// partitionNamed is one of those of three.
+func partitionNamed(name string) partition {
+	all := partitions("owner", "other", "witness")
+	return all[slices.IndexFunc(all, func(p partition) bool { return p.name == name })]
+}
+
 // hears tells whether anything of one host reaches another.
 func (p partition) hears(to, from string) bool {
 	return !slices.Contains(p.cuts, deaf{from, to, 0}) || !slices.Contains(p.cuts, deaf{from, to, 1})
