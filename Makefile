@@ -9,7 +9,7 @@
 # make check    format, vet, staticcheck, unit tests, race detector; the quicker half of test
 # make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd, and on virtual
 #               machines where QEMU can be installed (root)
-# make test-vm  the virtual machines alone: the gate on VLANs and bonds, real watchdogs (root)
+# make test-vm  the virtual machines alone: the gate on VLANs and bonds, real watchdogs, DRBD (root)
 # make sim      N (1000) simulated clusters of two minutes that nobody has run before, or from seed FROM; `make soak` goes
 #               on until stopped; `make mutants` plants bugs on purpose and demands that the simulator finds each
 # make deb rpm  the packages, into build/: VERSION is CHANGELOG.md's unless it is given, GOARCH this machine's
