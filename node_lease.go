@@ -77,11 +77,24 @@ func (n *node) answer(now instant, p *peer) {
 	case h.Lease <= 0 || !st.Voter && !st.Learner || h.Applied < n.confsDue() || h.Lease > n.longestLease():
 		return
 	default:
-		a.Revoked = n.ledger.give(now, p.name, h.Lease)
+		a.Revoked = n.state.withRevoked(n.ledger.give(now, p.name, h.Lease), p.name, h.Applied)
 	}
 	if body, ok := a.encode(); ok {
 		n.tr.Send(p.name, kindAck, body)
 	}
+}
+
+// withRevoked adds to an owner's pairs what is revoked and not applied there: not known yet, or not known any more. Which of
+// its log is committed a killed owner forgets, and it comes back as the owner that it was.
+func (s *State) withRevoked(pairs []groupEpoch, owner string, applied uint64) []groupEpoch {
+	for i := range s.Groups {
+		for _, r := range s.Groups[i].Revoked {
+			if r.Node == owner && r.Index > applied && !bars(pairs, s.Groups[i].Name, r.Epoch) {
+				pairs = append(pairs, groupEpoch{s.Groups[i].Name, r.Epoch})
+			}
+		}
+	}
+	return pairs
 }
 
 // confsDue is the change of members that whoever is granted anything must have applied: the last one that this node has

@@ -39,9 +39,9 @@ func simFaults() []simFault {
 		{"edit", 4, (*simRun).edit},
 		{"leave", 4, (*simRun).leave},
 		{"word", 3, (*simRun).word},
-		{"takeover", 8, (*simRun).duringTakeover},
-		{"move", 6, (*simRun).duringMove},
-		{"maintenance", 5, (*simRun).duringMaintenance},
+		{"takeover", 14, (*simRun).duringTakeover},
+		{"move", 8, (*simRun).duringMove},
+		{"maintenance", 6, (*simRun).duringMaintenance},
 		{"split second", 4, (*simRun).splitSecond},
 		{"wrong word", 2, (*simRun).wrongWord},
 	}
@@ -282,7 +282,12 @@ func (s *simRun) mayForget(name string) bool {
 	for i := range n.state.Nodes {
 		if x := &n.state.Nodes[i]; x.Voter {
 			voters++
-			if m := s.w.host(x.Name); x.Name != name && m.disk.member.ID == x.Member && m.disk.durable != nil {
+			m := s.w.host(x.Name)
+			if x.Name == name || m.disk.member.ID != x.Member || m.disk.durable == nil {
+				continue
+			}
+			// Who does not know yet who votes may need the vote of the one that forgets.
+			if l := m.life; l != nil && l.node.state != nil && l.node.state.ConfIndex == n.state.ConfIndex {
 				intact++
 			}
 		}

@@ -71,10 +71,12 @@ func (s *simRun) badStop(name string) {
 
 // goes is how a node gets out of reach, or out of its mind.
 func (s *simRun) goes(name string) {
-	switch s.chance.IntN(6) {
+	switch s.chance.IntN(7) {
 	case 0:
 		s.play("crash " + name)
 		s.later(s.between(3*s.deadtime(), 8*s.deadtime()), "boot %s", name)
+	case 6:
+		s.play(fmt.Sprintf("stall %s %s", name, s.between(s.deadtime(), 4*s.deadtime())))
 	case 1, 2:
 		s.play("cut " + name + " " + s.others(name))
 		s.later(s.between(s.deadtime(), []time.Duration{4 * s.deadtime(), 12 * s.deadtime()}[s.chance.IntN(2)]), "heal %s", name)
@@ -144,7 +146,7 @@ func (s *simRun) duringTakeover() {
 	if s.chance.IntN(3) == 0 {
 		s.handicap(name)
 	}
-	for range 1 + s.chance.IntN(3) {
+	for range 1 + s.chance.IntN(4) {
 		s.meanwhile(name)
 	}
 	s.goes(name)
