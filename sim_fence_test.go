@@ -161,8 +161,9 @@ func (c *worldChecks) fenceTruth(l *life) {
 			m.liedIn = max(m.liedIn, s.Incarnation.Counter)
 		}
 	}
-	for _, m := range c.w.hosts { // it is told apart again when it has joined anew and said what it runs
-		if x := s.node(m.name); m.lied != "" && m != l.m && m.liedIn != 0 && s.Incarnation.Counter >= m.liedIn && s.fence(m.name) == nil && x != nil && x.Joined {
+	for _, m := range c.w.hosts { // it is over when it has joined anew and stopped what was given to others
+		if x := s.node(m.name); m.lied != "" && m != l.m && m.liedIn != 0 && s.Incarnation.Counter >= m.liedIn && s.fence(m.name) == nil && x != nil && x.Joined &&
+			!slices.ContainsFunc(m.wares, func(x *ware) bool { g := s.group(x.group); return x.present && (g == nil || g.Owner != m.name) }) {
 			m.lied, m.liedIn = "", 0
 		}
 	}
@@ -170,5 +171,5 @@ func (c *worldChecks) fenceTruth(l *life) {
 
 // misjudged: a device has said that the machine is off, so the others may do what only its end would allow. Two owners, two
 // addresses, two mounts, a lost write and a start beside what still runs are what a lying device can bring about for what was on this
-// machine, and for nothing else.
+// machine, until it has joined anew and stopped that, and for nothing else.
 func (m *machine) misjudged() bool { return m.power && m.lied == m.bootID() }

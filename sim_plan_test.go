@@ -36,6 +36,7 @@ type simRun struct {
 	kind    string
 	chance  *rand.Rand
 	extra   *rand.Rand   // for what only some clusters have
+	split   bool         // see sim_effect_test.go
 	onboard bool         // their fence devices have the power of the machine
 	setup   clusterSetup // as it was founded
 	story   *story
@@ -64,6 +65,7 @@ func newSimRun(t *testing.T, seed uint64) *simRun {
 	s.setup = s.draw()
 	s.drawFences(&s.setup)
 	s.drawTargets(&s.setup)
+	s.split = s.extra.IntN(3) == 0
 	return s
 }
 
@@ -181,6 +183,7 @@ func (s *simRun) run() {
 	}
 	s.w, s.story = w, &story{t: s.t, w: w, worlds: []*world{w}, setup: s.setup}
 	w.told = func(at time.Duration, text string) { s.story.say("%10.4fs  %s", at.Seconds(), text) }
+	w.split = s.split
 	if s.ignores() {
 		// In a partition, or when the other is merely frozen, silence is taken for death: two owners, two addresses and lost
 		// writes are what this mode cannot prevent. What it keeps is checked all the same: nothing goes back, equal logs give
@@ -281,7 +284,7 @@ func (s *simRun) badTime() {
 }
 
 func (s *simRun) chaos() {
-	until := time.Duration(40+s.chance.IntN(60)) * time.Second
+	until := simLength - time.Duration(15+s.chance.IntN(30))*time.Second
 	for s.w.now-s.begun < until && len(s.w.checks.broken) == 0 {
 		s.goTo(s.w.now - s.begun + s.gap())
 		s.worstMoment()
@@ -443,6 +446,9 @@ func (s *simRun) well() bool {
 		return false
 	}
 	n := s.w.best()
+	if s.w.cutting > 0 || slices.ContainsFunc(n.state.Fences, func(f FenceState) bool { return f.Phase != fenceConfirmed }) {
+		return false // somebody will be cut off yet
+	}
 	for i := range n.config.Groups {
 		g := &n.config.Groups[i]
 		for _, m := range s.w.hosts {
@@ -457,6 +463,9 @@ func (s *simRun) well() bool {
 	}
 	return len(n.config.Groups) == len(s.w.config.Groups)
 }
+
+// simLength is what each seed simulates at the least.
+const simLength = 2 * time.Minute
 
 // quietFor is how long nothing may be decided any more once all is well.
 const quietFor = 5 * time.Second
@@ -477,6 +486,17 @@ func (s *simRun) quiet() {
 		s.fail("it does not come to rest: there are entries still: %s", s.story.where())
 	case !s.well():
 		s.fail("it was well for a moment only: %s", s.story.where())
+	default:
+		s.peace()
+	}
+}
+
+// peace is the rest of the time, in which all stays well. A group may still move once, to a node that it prefers and that has
+// now been there for long enough.
+func (s *simRun) peace() {
+	s.w.run(simLength - s.w.now)
+	if !s.w.until(10*time.Second, s.well) && len(s.w.checks.broken) == 0 {
+		s.fail("it was well, nothing happened, and now: %s", s.story.where())
 	}
 }
 

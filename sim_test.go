@@ -36,12 +36,15 @@ var (
 	simReport = flag.String("sim.report", "", "write what came of the seeds into this file instead of judging the batch")
 )
 
-// The batches are of fixed seeds, and bounded by time: a slow machine runs fewer of them.
+// A batch is of fixed seeds, and of fresh ones for the time that is left; a slow machine runs fewer of them.
 const (
 	simBatch      = 500 // of `make test`
-	simTime       = 100 * time.Second
-	simShortBatch = 20 // of `make check`
+	simTime       = 4 * time.Minute
+	simBatchTime  = 8 * time.Minute // for the fixed ones, where the machine is that slow
+	simShortBatch = 20              // of `make check`
 	simShortTime  = 30 * time.Second
+	simRaceBatch  = 6 // under the race detector, which is for what has goroutines
+	simRaceTime   = 10 * time.Second
 )
 
 // simResult is what came of seeds.
@@ -118,14 +121,17 @@ func TestSimulator(t *testing.T) {
 			judgeBatch(t, &r)
 		}
 	default:
-		runs, limit := *simRuns, *simFor
+		runs, limit, fresh := *simRuns, *simFor, false
 		switch {
 		case runs != 0:
+		case raceDetector:
+			runs, limit = simRaceBatch, simRaceTime
 		case testing.Short():
 			runs, limit = simShortBatch, simShortTime
 		default:
-			runs, limit = simBatch, simTime
+			runs, limit, fresh = simBatch, simBatchTime, true
 		}
+		begun := time.Now()
 		r := runSeeds(t, *simFrom, runs, limit)
 		judgeBatch(t, &r)
 		if r.Runs >= simBatch {
@@ -133,7 +139,18 @@ func TestSimulator(t *testing.T) {
 		} else {
 			t.Logf("measured: %d of %d seeds were run: what a batch comes to is asked of %d", r.Runs, runs, simBatch)
 		}
+		if left := simTime - time.Since(begun); fresh && left > 0 && !t.Failed() {
+			freshSeeds(t, left)
+		}
 	}
+}
+
+// freshSeeds runs what nobody has run before. A failure prints its seed, which repeats it.
+func freshSeeds(t *testing.T, limit time.Duration) {
+	from := uint64(time.Now().UnixNano())
+	r := runSeeds(t, from, 1<<20, limit)
+	t.Logf("measured: %d fresh seeds from %d on", r.Runs, from)
+	judgeBatch(t, &r)
 }
 
 // tellSeed is for people: what happens under one seed.
@@ -241,7 +258,7 @@ func judgeBatch(t *testing.T, r *simResult) {
 // sometimes: a batch that never came to an interesting place has tested nothing.
 func sometimes(t *testing.T, r *simResult) {
 	everyRule(t, r.Rules)
-	for _, id := range slices.Concat(interesting, interestingPower, interestingReach) {
+	for _, id := range slices.Concat(interesting, interestingPower, interestingReach, []string{"frozen before the effect"}) {
 		if r.Met[id] == 0 {
 			t.Errorf("no seed of this batch came to %q", id)
 		}

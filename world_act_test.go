@@ -170,6 +170,11 @@ func (l *life) running() []*worldAct {
 // The actuator of the daemon.
 
 func (l *life) Do(a action) {
+	l.w.checks.begins(l, a) // this is when it was decided
+	l.effect(func() { l.begin(a) })
+}
+
+func (l *life) begin(a action) {
 	l.w.mark(a.Op, l.m.name+a.Group+a.Resource, a.Epoch, a.ID)
 	x := l.m.ware(a.Group, a.Config)
 	x.config = a.Config
@@ -181,7 +186,6 @@ func (l *life) Do(a action) {
 	}
 	act := &worldAct{l: l, a: a, x: x, begun: l.w.now}
 	l.acts[a.ID] = act
-	l.w.checks.begins(l, a)
 	d := takes(a.Op, a.Config.Type)
 	d += time.Duration(l.w.chance.act.Int64N(int64(d)/4 + 1))
 	how, late := l.m.oddity(a.Op, a.Resource)
@@ -199,7 +203,9 @@ func (l *life) Do(a action) {
 	l.m.after(min(d, a.Timeout), func() { act.end(how) })
 }
 
-func (l *life) Cancel(id uint64) {
+func (l *life) Cancel(id uint64) { l.effect(func() { l.cancel(id) }) }
+
+func (l *life) cancel(id uint64) {
 	if act := l.acts[id]; act != nil && act.how != "late" {
 		l.m.after(max(time.Millisecond, act.late), func() { act.end("cancel") })
 	}
@@ -345,7 +351,9 @@ func (x *ware) answering() *ware {
 	return nil
 }
 
-func (l *life) Lease(group string, until instant) {
+func (l *life) Lease(group string, until instant) { l.effect(func() { l.grant(group, until) }) }
+
+func (l *life) grant(group string, until instant) {
 	l.leases[group] = until
 	for _, x := range l.m.wares {
 		if x.group == group && x.config.Type == "vip" {
@@ -359,8 +367,8 @@ func (x *ware) lease(until instant) {
 	x.gate()
 }
 
-func (l *life) Suspend(group string) { l.gate(group, true) }
-func (l *life) Resume(group string)  { l.gate(group, false) }
+func (l *life) Suspend(group string) { l.effect(func() { l.gate(group, true) }) }
+func (l *life) Resume(group string)  { l.effect(func() { l.gate(group, false) }) }
 
 func (l *life) gate(group string, shut bool) {
 	l.shut[group] = shut
@@ -395,12 +403,16 @@ func (x *ware) resume() {
 }
 
 func (l *life) Watch(group, resource string, on bool) {
-	if x := l.m.find(group, resource); x != nil {
-		x.watched = on
-	}
+	l.effect(func() {
+		if x := l.m.find(group, resource); x != nil {
+			x.watched = on
+		}
+	})
 }
 
-func (l *life) Announce(group string) {
+func (l *life) Announce(group string) { l.effect(func() { l.announce(group) }) }
+
+func (l *life) announce(group string) {
 	l.w.mark("announce", l.m.name+group)
 	for _, x := range l.m.wares {
 		if x.group == group && x.config.Type == "vip" {

@@ -34,6 +34,7 @@ type world struct {
 	truth   uint64     // counts changes of what is there and of who can take it away
 	level   slog.Level
 	power   []*worldDevice // fence devices that do not do as they should
+	split   bool           // a decision of a process and its effect are two events
 	cutting int            // calls of them that will still cut a machine off
 	packed  map[string][]byte
 }
