@@ -510,8 +510,13 @@ func (m *machine) still() time.Duration { return max(0, m.clock.t0-m.w.now) }
 // from a peer does. docs/design.md section 4 says so. A daemon that was not there then finds what the last one has left,
 // and that is over after a lease.
 func (m *machine) stood() bool {
-	since := m.w.now - m.woke
-	return m.woke != 0 && (since < standstillGrace || m.heard == 0 && since < 2*m.w.config.lease() || m.heard != 0 && m.w.now-m.heard < standstillGrace)
+	since, lease := m.w.now-m.woke, m.w.config.lease()
+	for _, x := range m.w.hosts { // an edit may have made leases longer
+		if x.life != nil {
+			lease = max(lease, x.life.node.longestLease())
+		}
+	}
+	return m.woke != 0 && (since < standstillGrace || m.heard == 0 && since < 2*lease || m.heard != 0 && m.w.now-m.heard < standstillGrace)
 }
 
 // best is the node that knows most: what an operator would ask.
