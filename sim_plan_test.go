@@ -151,6 +151,9 @@ func (s *simRun) heading() string {
 	if s.setup.levels {
 		line += " levels"
 	}
+	if s.split {
+		line += " split"
+	}
 	return fmt.Sprintf("%s seed=%d\n%s", line, s.seed, s.setup.groups)
 }
 
