@@ -4,7 +4,10 @@
 
 package main
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // effectTakes is that moment. It is the same for all, so that they keep their order.
 const effectTakes = 150 * time.Microsecond
@@ -18,6 +21,10 @@ func (l *life) effect(do func()) {
 	l.w.after(effectTakes, func() {
 		switch {
 		case l.m.life != l:
+		case l.m.snag > 0 && !l.frozen:
+			l.freeze(l.m.snag)
+			l.m.snag = 0
+			fallthrough
 		case l.frozen:
 			l.w.checks.meet("frozen before the effect")
 			l.thaw = append(l.thaw, do)
@@ -25,4 +32,13 @@ func (l *life) effect(do func()) {
 			do()
 		}
 	})
+}
+
+// snagFault freezes an owner exactly there, in place of another fault; false: it does not.
+func (s *simRun) snagFault() bool {
+	o := s.owner()
+	if !s.split || o == "" || s.extra.IntN(6) != 0 {
+		return false
+	}
+	return s.play(fmt.Sprintf("snag %s %s", o, s.extraTime()))
 }

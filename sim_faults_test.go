@@ -49,7 +49,7 @@ func simFaults() []simFault {
 
 // fault draws one and lets it happen.
 func (s *simRun) fault() {
-	if s.powerFault() || s.reachFault() {
+	if s.powerFault() || s.reachFault() || s.snagFault() {
 		return
 	}
 	faults, sum := simFaults(), 0

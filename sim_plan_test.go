@@ -159,6 +159,9 @@ func (s *simRun) heading() string {
 	if len(s.setup.watchdog) > 0 {
 		line += " watchdog=" + s.w.config.Watchdog.Timeout.String()
 	}
+	if s.split {
+		line += " split"
+	}
 	return fmt.Sprintf("%s seed=%d\n%s", line, s.seed, s.setup.groups)
 }
 

@@ -270,7 +270,7 @@ func (s *story) cluster(d *datadriven.TestData) {
 	if d.Input == "" {
 		s.setup.groups = defaultGroup
 	}
-	seed, down, cold := uint64(1), false, false
+	seed, down, cold, split := uint64(1), false, false, false
 	for _, a := range d.CmdArgs {
 		value := strings.Join(a.Vals, ",")
 		switch {
@@ -278,6 +278,8 @@ func (s *story) cluster(d *datadriven.TestData) {
 			down = true
 		case a.Key == "fenced": // each full node has a device ipmi-NODE
 			s.setup.fenced = true
+		case a.Key == "split": // decisions and their effects are two events
+			split = true
 		case a.Key == "levels":
 			s.setup.levels = true
 		case a.Key == "cold": // all daemons are being started
@@ -298,6 +300,7 @@ func (s *story) cluster(d *datadriven.TestData) {
 	if err != nil {
 		d.Fatalf(s.t, "%v", err)
 	}
+	w.split = split
 	s.w = w
 	s.worlds = append(s.worlds, w)
 	w.told = func(at time.Duration, text string) { s.say("%8.2fs  %s", at.Seconds(), text) }

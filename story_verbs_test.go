@@ -86,6 +86,12 @@ func (s *story) machine(f []string) error {
 			return fmt.Errorf("pause: %v", err)
 		}
 		m.life.freeze(d)
+	case "snag": // NODE DURATION: the daemon, between what it decides next and its effect; in a split cluster
+		d, err := time.ParseDuration(f[2])
+		if err != nil || m.life == nil || !s.w.split {
+			return fmt.Errorf("snag: %v", err)
+		}
+		m.snag = d
 	case "stall": // NODE DURATION: the whole machine, clocks and all
 		d, err := time.ParseDuration(f[2])
 		if err != nil || !m.power {

@@ -218,10 +218,11 @@ type machine struct {
 	slept time.Duration // since when all its clocks stood still the last time
 	woke  time.Duration // when they go on; 0: they never stood still
 
-	unplugged bool   // its power is gone altogether, and not by a switch: what sits in it is dead too
-	saidOff   int    // the last boot of which a fence device has said that it is off
-	lied      string // the last of them that was on
-	liedIn    uint64 // incarnation in which that counted; 0: not yet
+	snag      time.Duration // its daemon freezes for so long before the next thing that it has decided has its effect
+	unplugged bool          // its power is gone altogether, and not by a switch: what sits in it is dead too
+	saidOff   int           // the last boot of which a fence device has said that it is off
+	lied      string        // the last of them that was on
+	liedIn    uint64        // incarnation in which that counted; 0: not yet
 
 	heard time.Duration // when a message that was sent after that first came to a daemon that had lived through it; 0: none yet
 }
