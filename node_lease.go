@@ -573,8 +573,10 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		n.lease(g.Name, end)
 		n.reopen(g.Name)
 		o.want = wantRun
-		if !n.joined || !n.backed(o.config) {
-			o.want = wantFreeze // keep what runs; a start needs a log that has caught up, and its watchdog
+		if !n.joined || n.leaving || !n.backed(o.config) {
+			// Keep what runs. A start needs a log that has caught up, and its watchdog; and a goodbye may be on its way that
+			// says what runs here.
+			o.want = wantFreeze
 		}
 		return
 	}
@@ -586,7 +588,7 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 		n.lease(g.Name, n.caretakerUntil(now, g.Name))
 		n.reopen(g.Name)
 		o.want, o.alone = wantRun, true
-		if n.joining && !n.joined {
+		if n.joining && !n.joined || n.leaving {
 			o.want = wantFreeze // what is told about what runs here must stay true
 		}
 		return

@@ -275,7 +275,7 @@ func (m *machine) after(d time.Duration, do func()) {
 
 func (m *machine) awake(do func()) {
 	if m.still() > 0 {
-		m.w.at(m.woke, func() { m.awake(do) })
+		m.w.at(m.clock.t0, func() { m.awake(do) })
 		return
 	}
 	do()
