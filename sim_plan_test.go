@@ -409,6 +409,9 @@ func (s *simRun) operate() {
 		s.play("ask " + n.name + " maintenance off")
 	}
 	s.looks++
+	if s.looks%8 == 0 && s.orphaned(n) {
+		s.force(n)
+	}
 	for _, m := range s.w.hosts {
 		x := n.state.node(m.name)
 		switch {
@@ -433,6 +436,27 @@ func (s *simRun) operate() {
 		if g := &n.state.Groups[i]; g.Phase != phaseStarted {
 			s.play("ask " + n.name + " cleanup " + g.Name)
 		}
+	}
+}
+
+// orphaned: this node alone remembers the cluster, and cannot decide without those who have forgotten it. After a wrong word
+// two lives of a cluster may give way to each other.
+func (s *simRun) orphaned(n *node) bool {
+	return !n.hasQuorum() && !slices.ContainsFunc(s.w.hosts, func(m *machine) bool {
+		return m.life != nil && m.life.node != n && m.life.node.state != nil
+	})
+}
+
+// force is what its operator does then: no word is taken against a node that is heard, so the others are silent for a while.
+func (s *simRun) force(n *node) {
+	others := strings.Fields(s.others(n.name))
+	for _, name := range others {
+		s.play("kill " + name)
+	}
+	s.w.run(4 * n.deadtime())
+	s.play("ask " + n.name + " quorum force")
+	for _, name := range others {
+		s.play("start " + name)
 	}
 }
 
