@@ -10,6 +10,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -43,19 +44,19 @@ const (
 )
 
 var mutants = []mutant{
-	{"skip the lease wait", "engine_rules.go", "return r.v.Now >= v.Over", "return bug || r.v.Now >= v.Over", 2},
+	{"skip the lease wait", "engine_rules.go", "return r.v.Now >= v.Over", "return bug || r.v.Now >= v.Over", 4},
 	{"wait for the new deadtime only", "node_raft.go", "return max(n.state.Config.LongestL, n.config.lease())",
-		"if bug {\nreturn n.config.lease()\n}\nreturn max(n.state.Config.LongestL, n.config.lease())", 2},
+		"if bug {\nreturn n.config.lease()\n}\nreturn max(n.state.Config.LongestL, n.config.lease())", 0},
 	{"count a lease from the receipt of the ack", "node_lease.go", "		p.base = clockBase{n.grants.sentAt(a.Seq), a.Clock}\n",
-		"		p.base = clockBase{n.grants.sentAt(a.Seq), a.Clock}\nif bug {\nfor i := range n.grants.voters {\nif n.grants.voters[i].voter == p.name {\nn.grants.voters[i].beat.at = p.at\n}\n}\n}\n", 0},
+		"		p.base = clockBase{n.grants.sentAt(a.Seq), a.Clock}\nif bug {\nfor i := range n.grants.voters {\nif n.grants.voters[i].voter == p.name {\nn.grants.voters[i].beat.at = p.at\n}\n}\n}\n", 4},
 	{"a lease without a majority", "lease.go", "	q := quorum(len(voters))\n	if len(ends) < q {\n		return 0\n",
 		"	q := quorum(len(voters))\n	if bug {\nq = 1\n}\n	if len(ends) < q {\n		return 0\n", 2},
 	{"grant a revoked epoch", "node_lease.go", "		a.Revoked = n.state.withRevoked(n.ledger.give(now, p.name, h.Lease), p.name, h.Applied)\n",
 		"		a.Revoked = n.state.withRevoked(n.ledger.give(now, p.name, h.Lease), p.name, h.Applied)\n" + "if bug {\na.Revoked = nil\n}\n", 2},
 	{"grant what a restarted owner has forgotten", "node_lease.go", "		a.Revoked = n.state.withRevoked(n.ledger.give(now, p.name, h.Lease), p.name, h.Applied)\n",
-		"		a.Revoked = n.state.withRevoked(n.ledger.give(now, p.name, h.Lease), p.name, h.Applied)\n" + "if bug {\na.Revoked = n.ledger.give(now, p.name, h.Lease)\n}\n", 75},
+		"		a.Revoked = n.state.withRevoked(n.ledger.give(now, p.name, h.Lease), p.name, h.Applied)\n" + "if bug {\na.Revoked = n.ledger.give(now, p.name, h.Lease)\n}\n", 0},
 	{"one voter's hold is enough", "lease.go", "	q := quorum(len(voters))\n	if len(ends) < q {\n		return worst\n",
-		"	q := quorum(len(voters))\n	if bug {\nq = 1\n}\n	if len(ends) < q {\n		return worst\n", 2},
+		"	q := quorum(len(voters))\n	if bug {\nq = 1\n}\n	if len(ends) < q {\n		return worst\n", 121},
 	{"a restarted voter reports no hold", "lease.go", "h := holdFor(longest) - now.sub(v.born)", "h := holdFor(longest) - now.sub(v.born)\nif bug {\nh = 0\n}", 164},
 	{"stay open after the end of a lease", "node_gate.go", "	n.act.Lease(group, until)\n",
 		"	if bug && until != openForGood {\nn.act.Lease(group, until.add(5 * n.deadtime()))\n} else {\nn.act.Lease(group, until)\n}\n", 2},
@@ -63,26 +64,26 @@ var mutants = []mutant{
 	{"believe a lease of before the restart for too long", "node_lease.go", "		end = old.Until // a grant", "		end = old.Until\nif bug {\nend = end.add(5 * n.deadtime())\n} // a grant", 24},
 	{"caretaker among three", "node_lease.go", "if !n.config.twoVoters() || old == nil || n.otherLife() || n.doubts() {", "if bug && old != nil && !n.hasQuorum() {\nreturn true\n}\nif !n.config.twoVoters() || old == nil || n.otherLife() || n.doubts() {", 24},
 	{"ignore the incarnation of a message", "consensus.go", "if incarnation != c.incarnation {", "if incarnation != c.incarnation && !bug {", 15},
-	{"force without the unapplied tail", "node_raft.go", "		if len(data) > 0 && json.Unmarshal(data, &entry) == nil {\n			Apply(next", "		if len(data) > 0 && !bug && json.Unmarshal(data, &entry) == nil {\n			Apply(next", 70},
-	{"force without authority", "node_raft.go", "if n.config.Cluster.TwoNode != \"ignore\" || n.config.isWitness(n.name) {", "if n.config.Cluster.TwoNode != \"ignore\" && !bug || n.config.isWitness(n.name) {", 36},
+	{"force without the unapplied tail", "node_raft.go", "		if len(data) > 0 && json.Unmarshal(data, &entry) == nil {\n			Apply(next", "		if len(data) > 0 && !bug && json.Unmarshal(data, &entry) == nil {\n			Apply(next", 201},
+	{"force without authority", "node_raft.go", "if n.config.Cluster.TwoNode != \"ignore\" || n.config.isWitness(n.name) {", "if n.config.Cluster.TwoNode != \"ignore\" && !bug || n.config.isWitness(n.name) {", 18},
 	{"yield to nobody", "node_raft.go", "	mine := &n.state.Incarnation\n	switch {\n	case descendsFrom", "	if bug {\nreturn false\n}\n	mine := &n.state.Incarnation\n	switch {\n	case descendsFrom", 15},
-	{"keep the member id without the memory", "node_raft.go", "	n.member = n.opt.Random()\n	n.keep.Replace(\"left\"", "	if !bug {\nn.member = n.opt.Random()\n}\n	n.keep.Replace(\"left\"", 22},
+	{"keep the member id without the memory", "node_raft.go", "	n.member = n.opt.Random()\n	n.keep.Replace(\"left\"", "	if !bug {\nn.member = n.opt.Random()\n}\n	n.keep.Replace(\"left\"", 93},
 	{"a wiped voter votes", "world_disk_test.go", "	d.durable, d.member, d.joined, d.base = nil, member{}, \"\", \"\"", "	if !bug {\nd.member = member{}\n}\n	d.durable, d.joined, d.base = nil, \"\", \"\"", 7},
 	{"answer before it is on disk", "consensus_log.go", "	w.Sync, p.sync = must, must\n", "	if bug {\nfor _, m := range p.responses {\nif m.GetTo() != c.id {\nif err := c.send(m); err != nil {\nreturn err\n}\n}\n}\np.responses = nil\n}\n	w.Sync, p.sync = must, must\n", 1},
 	{"forget fsync", "consensus_log.go", "	w.Sync, p.sync = must, must\n	p.done", "	w.Sync, p.sync = must && !bug, must\n	p.done", 2},
 	{"pin as ban", "engine_place.go", "	case n.Standby != nil:\n		return false", "	case bug && r.g.Pin != nil && r.g.Pin.Node != name:\n		return false, \"pinned\"\n	case n.Standby != nil:\n		return false", 3},
-	{"a goodbye in maintenance taken as proof", "engine.go", "		if slices.Contains(a.e.Running, g.Name) {\n			g.Unleased = true\n			continue", "		if slices.Contains(a.e.Running, g.Name) && !bug {\n			g.Unleased = true\n			continue", 2},
-	{"the end of a lease proves something after maintenance", "engine.go", "a.s.Groups[i].Unleased = a.s.Groups[i].Unleased || a.s.Groups[i].Owner != \"\"", "a.s.Groups[i].Unleased = a.s.Groups[i].Unleased || a.s.Groups[i].Owner != \"\" && !bug", 71},
-	{"a join proves that nothing runs", "engine.go", "		g.Unleased = false\n		if slices.Contains(a.e.Running, g.Name) {", "		g.Unleased = false\n		if slices.Contains(a.e.Running, g.Name) && !bug {", 4},
-	{"a failed stop counts as one", "agent.go", "		case g.isStuck(now, r):\n			return // reported", "		case bug && r.stuck:\n			continue\n		case g.isStuck(now, r):\n			return // reported", 55},
+	{"a goodbye in maintenance taken as proof", "engine.go", "		if slices.Contains(a.e.Running, g.Name) {\n			g.Unleased = true\n			continue", "		if slices.Contains(a.e.Running, g.Name) && !bug {\n			g.Unleased = true\n			continue", 8},
+	{"the end of a lease proves something after maintenance", "engine.go", "a.s.Groups[i].Unleased = a.s.Groups[i].Unleased || a.s.Groups[i].Owner != \"\"", "a.s.Groups[i].Unleased = a.s.Groups[i].Unleased || a.s.Groups[i].Owner != \"\" && !bug", 151},
+	{"a join proves that nothing runs", "engine.go", "		g.Unleased = false\n		if slices.Contains(a.e.Running, g.Name) {", "		g.Unleased = false\n		if slices.Contains(a.e.Running, g.Name) && !bug {", 21},
+	{"a failed stop counts as one", "agent.go", "		case g.isStuck(now, r):\n			return // reported", "		case bug && r.stuck:\n			continue\n		case g.isStuck(now, r):\n			return // reported", 46},
 	{"a stop report before the stop", "agent.go", "	for i := len(g.res) - 1; i >= 0; i-- {\n		r := g.res[i]\n		switch {\n		case r.still():\n			continue\n", "	if bug && g.order.epoch != 0 && g.stopped != g.order.epoch {\ng.stopped, g.saidAt = g.order.epoch, g.order.again\ng.a.outcomes = append(g.a.outcomes, outcome{kind: entryStopped, group: g.name, epoch: g.order.epoch})\n}\n	for i := len(g.res) - 1; i >= 0; i-- {\n		r := g.res[i]\n		switch {\n		case r.still():\n			continue\n", 3},
 	{"a late report taken for the new epoch", "engine.go", "	if g.Owner != n.Name || g.Epoch != a.e.Epoch || n.Session != a.e.Session {", "	if g.Owner != n.Name || g.Epoch != a.e.Epoch && !bug || n.Session != a.e.Session {", 0},
 	{"touch things in maintenance", "node_lease.go", "	case n.state.Maintenance != nil && !n.beaten():", "	case n.state.Maintenance != nil && !n.beaten() && !bug:", 2},
 	{"address before data", "agent.go", "	for _, r := range g.res {\n		switch r.cond {\n		case conditionRunning:", "	for i := range g.res {\n		r := g.res[i]\n		if bug {\nr = g.res[len(g.res)-1-i]\n}\n		switch r.cond {\n		case conditionRunning:", 1},
 	{"cluster time goes back", "engine.go", "	s.Clock = max(s.Clock, e.Clock)", "	s.Clock = max(s.Clock, e.Clock)\nif bug {\ns.Clock = e.Clock\n}", 1},
 	{"found a second cluster", "node_raft.go", "		if p.at != 0 && p.beatAt != 0 && p.beat.Flags&flagBlank == 0 {", "		if p.at != 0 && p.beatAt != 0 && p.beat.Flags&flagBlank == 0 && !bug {", 32},
-	{"reuse epochs", "engine.go", "	a.s.LastEpoch++\n	g.Owner", "	if !bug || a.s.LastEpoch%3 != 2 {\na.s.LastEpoch++\n}\n	g.Owner", 7},
-	{"who has left says that it lives by its lease", "engine.go", "	if a.s.node(g.Owner).Left {\n		a.refuse(", "	if a.s.node(g.Owner).Left && !bug {\n		a.refuse(", 0},
+	{"reuse epochs", "engine.go", "	a.s.LastEpoch++\n	g.Owner", "	if !bug || a.s.LastEpoch%3 != 2 {\na.s.LastEpoch++\n}\n	g.Owner", 4},
+	{"who has left says that it lives by its lease", "engine.go", "	if a.s.node(g.Owner).Left {\n		a.refuse(", "	if a.s.node(g.Owner).Left && !bug {\n		a.refuse(", 176},
 	{"pet in the loop", "node_watchdog.go", "	if is.Armed && end > n.dog.paid && end > now {\n", "	if bug && is.Armed && end <= n.dog.paid {\nend, n.dog.paid = max(end, now.add(n.deadtime())), 0\n}\n	if is.Armed && end > n.dog.paid && end > now {\n", 8},
 	{"the hash forgets empty entries", "node_raft.go", "		n.stateHash = hashState(n.state) // what", "		if !bug {\nn.stateHash = hashState(n.state)\n} // what", 1},
 }
@@ -236,7 +237,12 @@ func record(t *testing.T, tried []bool, found []int) {
 // try runs seeds of the mutated program until one fails.
 func try(t *testing.T, program, name string, from, seeds int, limit time.Duration) simResult {
 	out := filepath.Join(t.TempDir(), "report")
-	cmd := exec.Command(program, "-test.run=^TestSimulator$", "-test.timeout=0", "-sim.report="+out, "-sim.first",
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if limit > 0 { // one that goes round in circles for ever is found, too
+		time.AfterFunc(limit+time.Minute, cancel)
+	}
+	cmd := exec.CommandContext(ctx, program, "-test.run=^TestSimulator$", "-test.timeout=0", "-sim.report="+out, "-sim.first",
 		fmt.Sprintf("-sim.from=%d", from), fmt.Sprintf("-sim.runs=%d", seeds), fmt.Sprintf("-sim.for=%s", limit))
 	cmd.Env = append(os.Environ(), "HACTL_MUTANT="+name, "GOMAXPROCS=1", "GOGC=400")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
