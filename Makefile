@@ -88,7 +88,7 @@ race-suite: setup
 	@if cat build/race/found.* 2>/dev/null; then echo "the race detector has found these in the daemon"; exit 1; fi
 
 test: setup setup-vm lint race race-suite
-	lab/gotest -timeout 40m ./...
+	lab/gotest -timeout 75m ./...
 
 suite: setup
 	lab/gotest -timeout 40m -run 'TestCluster|TestSystemd' .

@@ -329,7 +329,7 @@ func (s *simRun) repair() {
 		for _, d := range slices.Clone(m.links) {
 			s.play("carrier " + d.iface + " up on " + m.name)
 		}
-		m.disk.trap = false
+		m.disk.trap, m.snag = false, 0
 		for _, line := range []string{"mend", "room on", "slow disk on"} {
 			line += " " + m.name
 			if strings.HasPrefix(line, "slow") {
@@ -345,7 +345,9 @@ func (s *simRun) repair() {
 		}
 	}
 	s.w.run(time.Second)
-	s.w.until(time.Minute, func() bool { return s.w.cutting == 0 }) // what a device was told before, it does
+	s.w.until(time.Minute, func() bool { // what a device was told before, it does; and who is frozen may be reset
+		return s.w.cutting == 0 && !slices.ContainsFunc(s.w.hosts, func(m *machine) bool { return m.life != nil && m.life.frozen })
+	})
 	s.end = s.w.now
 	bound := s.bound()
 	for s.w.now-s.end < bound && !s.well() && len(s.w.checks.broken) == 0 {
