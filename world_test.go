@@ -222,7 +222,7 @@ type machine struct {
 	unplugged bool          // its power is gone altogether, and not by a switch: what sits in it is dead too
 	saidOff   int           // the last boot of which a fence device has said that it is off
 	lied      string        // the last of them that was on
-	liedIn    uint64        // incarnation in which that counted; 0: not yet
+	liedIn    uint64        // id of the incarnation in which that counted; 0: not yet
 
 	heard time.Duration // when a message that was sent after that first came to a daemon that had lived through it; 0: none yet
 }
