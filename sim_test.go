@@ -38,8 +38,8 @@ var (
 
 // A batch is of fixed seeds, and of fresh ones for the time that is left; a slow machine runs fewer of them.
 const (
-	simBatch      = 500 // of `make test`
-	simTime       = 4 * time.Minute
+	simBatch      = 500             // of `make test`
+	simFresh      = 50              // of `make test`, beside the fixed ones
 	simBatchTime  = 8 * time.Minute // for the fixed ones, where the machine is that slow
 	simShortBatch = 20              // of `make check`
 	simShortTime  = 30 * time.Second
@@ -131,7 +131,6 @@ func TestSimulator(t *testing.T) {
 		default:
 			runs, limit, fresh = simBatch, simBatchTime, true
 		}
-		begun := time.Now()
 		r := runSeeds(t, *simFrom, runs, limit)
 		judgeBatch(t, &r)
 		if r.Runs >= simBatch {
@@ -139,8 +138,8 @@ func TestSimulator(t *testing.T) {
 		} else {
 			t.Logf("measured: %d of %d seeds were run: what a batch comes to is asked of %d", r.Runs, runs, simBatch)
 		}
-		if left := simTime - time.Since(begun); fresh && left > 0 && !t.Failed() {
-			freshSeeds(t, left)
+		if fresh && !t.Failed() {
+			freshSeeds(t, time.Minute)
 		}
 	}
 }
@@ -148,7 +147,7 @@ func TestSimulator(t *testing.T) {
 // freshSeeds runs what nobody has run before. A failure prints its seed, which repeats it.
 func freshSeeds(t *testing.T, limit time.Duration) {
 	from := uint64(time.Now().UnixNano())
-	r := runSeeds(t, from, 1<<20, limit)
+	r := runSeeds(t, from, simFresh, limit)
 	t.Logf("measured: %d fresh seeds from %d on", r.Runs, from)
 	judgeBatch(t, &r)
 }
