@@ -39,7 +39,7 @@ var (
 // A batch is of fixed seeds, and of fresh ones for the time that is left; a slow machine runs fewer of them.
 const (
 	simBatch      = 500             // of `make test`
-	simFresh      = 50              // of `make test`, beside the fixed ones
+	simFresh      = 20              // of `make test`, beside the fixed ones
 	simBatchTime  = 8 * time.Minute // for the fixed ones, where the machine is that slow
 	simShortBatch = 20              // of `make check`
 	simShortTime  = 30 * time.Second
