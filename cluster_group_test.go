@@ -44,8 +44,7 @@ func TestClusterTwoGroupsTwoNodes(t *testing.T) {
 	bob.settled("alice", "bob", "carol")
 	bob.runsOn("two", "alice") // failback is never
 	bob.runsOn("one", "alice")
-	alice.settled("alice", "bob", "carol") // who is asked next may learn of it last
-	alice.mustHactl("move", "one", "bob")
+	bob.mustHactl("move", "one", "bob") // alice may still wait for the first word of bob's new daemon
 	alice.mustHactl("standby", "alice")
 	bob.runsOn("one", "bob") // bob learns of it a moment later than alice, who was asked
 	bob.runsOn("two", "bob")

@@ -554,6 +554,15 @@ func (d *daemon) ask(ctx context.Context, progress func(Progress), call func(*no
 	for {
 		select {
 		case p := <-said:
+			if p.Done || p.Err != "" { // who asks for the status next sees what came of it
+				shown := make(chan struct{})
+				d.post(ctx, func(_ *node, now instant) { d.publish(now); close(shown) })
+				select {
+				case <-shown:
+				case <-d.ended:
+				case <-ctx.Done():
+				}
+			}
 			if p.Err != "" {
 				return &hintError{p.Err, p.Hint, p.Code}
 			}
