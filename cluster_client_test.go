@@ -130,6 +130,21 @@ func (c *cluster) probeFrom(url string, enter ...string) *prober {
 	p := &prober{c: c}
 	// The program that is executed keeps the first argument that it was given: the name by which TestMain knows it.
 	cmd := exec.Command(enter[0], append(enter[1:], probeCommand, url, cmp.Or(c.pace, probeEvery).String())...)
+	c.listen(cmd, func(line []byte) {
+		var x probed
+		if json.Unmarshal(line, &x) == nil {
+			p.mu.Lock()
+			p.seen = append(p.seen, x)
+			p.mu.Unlock()
+		}
+	})
+	p.answers()
+	return p
+}
+
+// listen runs a client until the test ends, which the end of its input tells it, and takes each line that it says.
+func (c *cluster) listen(cmd *exec.Cmd, each func(line []byte)) {
+	c.t.Helper()
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -146,12 +161,7 @@ func (c *cluster) probeFrom(url string, enter ...string) *prober {
 	go func() {
 		defer close(done)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			var x probed
-			if json.Unmarshal(lines.Bytes(), &x) == nil {
-				p.mu.Lock()
-				p.seen = append(p.seen, x)
-				p.mu.Unlock()
-			}
+			each(lines.Bytes())
 		}
 	}()
 	c.t.Cleanup(func() {
@@ -159,8 +169,6 @@ func (c *cluster) probeFrom(url string, enter ...string) *prober {
 		<-done
 		_ = cmd.Wait() // it has said all that it had to say
 	})
-	p.answers()
-	return p
 }
 
 // answers waits until a question that is asked from now on is answered, and returns by whom.

@@ -4,7 +4,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -275,32 +274,11 @@ func (c *cluster) writes() *writes {
 	c.t.Helper()
 	w := &writes{c: c}
 	cmd := exec.Command("ip", "netns", "exec", c.ns("client"), writesCommand, "http://"+writesAddress+":"+writesPort+"/")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		c.t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			var x written
-			if json.Unmarshal(lines.Bytes(), &x) == nil {
-				w.note(x)
-			}
+	c.listen(cmd, func(line []byte) {
+		var x written
+		if json.Unmarshal(line, &x) == nil {
+			w.note(x)
 		}
-	}()
-	c.t.Cleanup(func() {
-		in.Close()
-		<-done
-		_ = cmd.Wait() // it has said all that it had to say
 	})
 	return w
 }

@@ -269,8 +269,8 @@ func (f *configFile) offer(ctx context.Context, text []byte, hash string, curren
 	if cfg == nil {
 		return
 	}
-	if name := current.Effective.Cluster.Name; cfg.Cluster.Name != name {
-		f.complain(ctx, hash, &Problem{ID: "config-bad", Severity: "error", What: fmt.Sprintf("%s: the cluster's name cannot change from %q to %q while it runs", f.path, name, cfg.Cluster.Name),
+	if err := sameCluster(current.Effective, cfg); err != nil {
+		f.complain(ctx, hash, &Problem{ID: "config-bad", Severity: "error", What: f.path + ": " + err.Error(),
 			Next: fmt.Sprintf("generation %d stays in force", current.Generation)})
 		return
 	}

@@ -380,7 +380,7 @@ func (n *node) beginEdit(w *waiter) error {
 	if errs, _ := countProblems(problems); errs > 0 || cfg == nil {
 		return &hintError{msg: fmt.Sprintf("the configuration has %s by this version", count(errs, "error")), hint: "hactl config check shows each with its place", code: exitBadConfig}
 	}
-	if err := n.sameCluster(cfg); err != nil {
+	if err := sameCluster(n.config, cfg); err != nil {
 		return err
 	}
 	w.entry.Kind, w.entry.Base = entryConfig, c.Base
@@ -391,10 +391,10 @@ func (n *node) beginEdit(w *waiter) error {
 	return nil
 }
 
-// sameCluster refuses what would make another cluster of it.
-func (n *node) sameCluster(next *Config) error {
-	if is := n.config.Cluster.Name; next.Cluster.Name != is {
-		return &hintError{msg: fmt.Sprintf("the cluster's name cannot change from %q to %q while it runs", is, next.Cluster.Name), hint: "every datagram's key comes from it: stop all nodes for that"}
+// sameCluster refuses an edit that would make another cluster of it.
+func sameCluster(is, next *Config) error {
+	if next.Cluster.Name != is.Cluster.Name {
+		return &hintError{msg: fmt.Sprintf("the cluster's name cannot change from %q to %q while it runs", is.Cluster.Name, next.Cluster.Name), hint: "every datagram's key comes from it: stop all nodes for that"}
 	}
 	return nil
 }

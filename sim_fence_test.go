@@ -161,9 +161,6 @@ func (c *worldChecks) fenceTruth(l *life) {
 			m.liedIn = s.Incarnation.ID
 		}
 	}
-	if c.w.config.twoVoters() {
-		return // each of two may have gone on in a life of its own: it is never over
-	}
 	for _, m := range c.w.hosts { // it is over when it has joined anew and stopped what was given to others
 		if x := s.node(m.name); m.lied != "" && m != l.m && m.liedIn != 0 && (s.Incarnation.ID == m.liedIn || descendsFrom(s.Incarnation.Ancestors, m.liedIn)) && s.fence(m.name) == nil && x != nil && x.Joined &&
 			!slices.ContainsFunc(m.wares, func(x *ware) bool { g := s.group(x.group); return x.present && (g == nil || g.Owner != m.name) }) {
@@ -174,6 +171,5 @@ func (c *worldChecks) fenceTruth(l *life) {
 
 // misjudged: a device has said that the machine is off, so the others may do what only its end would allow. Two owners, two
 // addresses, two mounts, a lost write and a start beside what still runs are what a lying device can bring about for what was on this
-// machine, until it has joined those who believe it and stopped that, and for nothing else. Of two nodes each may have gone on in
-// a life of its own, and then neither a join nor a reboot ends it.
-func (m *machine) misjudged() bool { return m.power && (m.lied == m.bootID() || m.liedIn != 0) }
+// machine, until it has joined those who believe it and stopped that, and for nothing else.
+func (m *machine) misjudged() bool { return m.power && m.lied == m.bootID() }

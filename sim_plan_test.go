@@ -419,7 +419,7 @@ func (s *simRun) operate() {
 		switch {
 		case x != nil && x.Standby != nil:
 			s.play("ask " + n.name + " online " + x.Name)
-		case (x == nil || x.Member == 0 || m.life != nil && m.life.node.state == nil) && m.name != n.name && s.looks%4 == 0: // it was removed, and is in the file again
+		case (x == nil || x.Member == 0 || m.life != nil && m.life.node.state == nil) && m.name != n.name && s.looks%4 == 0: // it was removed or has forgotten all, and may have an old file
 			s.play("kill " + m.name)
 			m.file = s.w.host(n.name).file
 			s.play("start " + m.name)

@@ -36,15 +36,13 @@ var (
 	simReport = flag.String("sim.report", "", "write what came of the seeds into this file instead of judging the batch")
 )
 
-// A batch is of fixed seeds, and of fresh ones for the time that is left; a slow machine runs fewer of them.
+// A batch is of fixed seeds and a few fresh ones; a slow machine runs fewer of them.
 const (
 	simBatch      = 500             // of `make test`
 	simFresh      = 20              // of `make test`, beside the fixed ones
 	simBatchTime  = 8 * time.Minute // for the fixed ones, where the machine is that slow
 	simShortBatch = 20              // of `make check`
 	simShortTime  = 30 * time.Second
-	simRaceBatch  = 6 // under the race detector, which is for what has goroutines
-	simRaceTime   = 10 * time.Second
 )
 
 // simResult is what came of seeds.
@@ -124,8 +122,6 @@ func TestSimulator(t *testing.T) {
 		runs, limit, fresh := *simRuns, *simFor, false
 		switch {
 		case runs != 0:
-		case raceDetector:
-			runs, limit = simRaceBatch, simRaceTime
 		case testing.Short():
 			runs, limit = simShortBatch, simShortTime
 		default:
