@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -180,7 +181,8 @@ func (c *client) unreached(ctx context.Context, err error) error {
 		return &hintError{fmt.Sprintf("the path of the socket is longer than %d bytes: %s", socketMax, c.path), "choose a shorter --socket", exitUsage}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return &hintError{fmt.Sprintf("the daemon has not answered for %s", answerTime), hintLog, exitNoDaemon}
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE),
+		strings.Contains(err.Error(), "server closed idle connection"): // before the request was on its way; net/http has no name for it
 		return &hintError{"the daemon closed the connection without an answer", hintLog, exitNoDaemon}
 	}
 	return fmt.Errorf("ask the daemon: %w", err)

@@ -278,37 +278,47 @@ func (d *drbd) allowsTwo(ctx context.Context) bool {
 }
 
 func (d *drbd) Stop(ctx context.Context) error {
+	// Why it has not stepped down yet, which says more than whatever the deadline happened to cut off.
+	var reason func() error
 	for {
-		s, err := d.read(ctx)
-		if err != nil {
-			return err
-		}
-		if s == nil || s.Role == drbdSecondary {
-			return nil
-		}
-		_, err = d.run(ctx, "drbdadm", "secondary", d.name)
-		if err == nil {
-			if s, err = d.read(ctx); err != nil {
-				return err
+		again, err := d.stepDown(ctx)
+		if again != nil {
+			reason = again
+			if pause(ctx, drbdPoll) {
+				continue
 			}
-			if s != nil && s.Role != drbdSecondary {
-				return fmt.Errorf("drbdadm secondary %s said nothing, but its role is %s: see dmesg", d.name, s.Role)
-			}
-			return nil
 		}
-		switch drbdCode(err) {
-		case codeInUse:
-			if !pause(ctx, drbdPoll) {
-				return fmt.Errorf("%s stays Primary: it is held open by %s", d.name, strings.Join(d.holders(s), ", "))
-			}
-		case codeTransient, codeConcurrent:
-			if !pause(ctx, drbdPoll) {
-				return d.refused(ctx, "secondary", err)
-			}
-		default:
-			return d.refused(ctx, "secondary", err)
+		if ctx.Err() != nil && reason != nil {
+			return reason()
 		}
+		return err
 	}
+}
+
+// stepDown tries to make it secondary, once. With what can pass by itself the first result says why it stays Primary.
+func (d *drbd) stepDown(ctx context.Context) (func() error, error) {
+	s, err := d.read(ctx)
+	if err != nil || s == nil || s.Role == drbdSecondary {
+		return nil, err
+	}
+	if _, refusal := d.run(ctx, "drbdadm", "secondary", d.name); refusal != nil {
+		switch drbdCode(refusal) {
+		case codeInUse:
+			return func() error {
+				return fmt.Errorf("%s stays Primary: it is held open by %s", d.name, strings.Join(d.holders(s), ", "))
+			}, nil
+		case codeTransient, codeConcurrent:
+			return func() error { return d.refused(ctx, "secondary", refusal) }, nil
+		}
+		return nil, d.refused(ctx, "secondary", refusal)
+	}
+	if s, err = d.read(ctx); err != nil {
+		return nil, err
+	}
+	if s != nil && s.Role != drbdSecondary {
+		return nil, fmt.Errorf("drbdadm secondary %s said nothing, but its role is %s: see dmesg", d.name, s.Role)
+	}
+	return nil, nil
 }
 
 // forceSince is the first DRBD that can be made secondary while it is in use; the I/O of whoever uses it fails then.
