@@ -150,7 +150,7 @@ monitor = { command = "/usr/local/sbin/slow status" }
 case $1 in
   start) touch /run/slow ;;
   stop) [ ! -e /run/slow ] || sleep 4; rm -f /run/slow ;;
-  status) [ -e /run/slow ] || exit 3 ;;
+  status) while [ -e /run/hold ]; do sleep 0.1; done; [ -e /run/slow ] || exit 3 ;;
 esac
 `
 	plain := "Listen 81\nPidFile /run/plain.pid\nServerName plain\nUser www-data\nGroup www-data\nDocumentRoot /var/www/html\nErrorLog /var/log/plain.log\n"
@@ -210,10 +210,29 @@ esac
 		longest := p.neverRefused(what, begun)
 		t.Logf("measured: %s: longest silence of the site %d ms", what, longest.Milliseconds())
 	}
+	l.await("systemctl status says it in a line", func() bool {
+		return strings.Contains(l.property("alice", "ha", "StatusText"), "web is up on alice (here); plain is up on alice (here); 3 of 3 voters")
+	})
 	goesOn("kill -9", func(daemon string) { l.must("alice", "kill", "-9", daemon) })
 	goesOn("systemctl restart", func(string) { l.must("alice", "systemctl", "restart", "ha") })
 	goesOn("systemctl try-restart", func(string) { l.must("alice", "systemctl", "try-restart", "ha") })
 	goesOn("SIGSTOP", func(daemon string) { l.must("alice", "kill", "-STOP", daemon) })
+	goesOn("a restart that is ready when it has looked at all that runs", func(before string) {
+		l.must("alice", "touch", "/run/hold")
+		l.must("alice", "systemctl", "restart", "--no-block", "ha")
+		l.sees("alice", "the next daemon answers", func(*Status) bool { now := l.mainPID("alice", "ha"); return now != "0" && now != before })
+		if state := l.property("alice", "ha", "ActiveState"); state != "activating" {
+			t.Errorf("ha is %s before it has looked at what it runs", state)
+		}
+		l.must("alice", "rm", "/run/hold")
+	})
+	goesOn("a planned restart that takes longer than deadtime", func(string) {
+		l.put("alice", "/run/systemd/system/ha.service.d/late.conf", "[Service]\nExecStartPre=sleep 12\n", 0o644)
+		l.must("alice", "systemctl", "daemon-reload")
+		l.must("alice", "systemctl", "restart", "ha")
+		l.must("alice", "rm", "/run/systemd/system/ha.service.d/late.conf")
+		l.must("alice", "systemctl", "daemon-reload")
+	})
 	l.sees("bob", "alice was never lost", func(s *Status) bool { return s.testProblem("node-lost") == nil })
 	goesOn("a stop in maintenance", func(string) {
 		l.must("bob", "hactl", "maintenance", "on")
