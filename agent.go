@@ -510,6 +510,9 @@ func (a *agent) done(now instant, d actionDone) {
 	case opFit:
 		r.unfit = d.Err
 		r.fitAt = now.add(fitInterval)
+		if d.Condition == conditionRunning && r.cond == conditionStopped {
+			r.cond, r.next = conditionUnknown, now // somebody has started it: looked at, and treated, as what is found at the start
+		}
 	}
 }
 

@@ -319,6 +319,33 @@ func TestAgentKeepsStandbyReady(t *testing.T) {
 	}
 }
 
+// What somebody starts by hand is stopped, or left alone, as what is found when the daemon starts.
+func TestAgentLooksAtWhatSomebodyElseHasStarted(t *testing.T) {
+	b := newBench(t, ResourceConfig{Type: "systemd"})
+	b.order.want = wantStop
+	b.do("monitor systemd", conditionStopped)
+	b.expect()
+	b.said("stopped epoch 1")
+	for _, want := range []want{wantStop, wantFreeze} {
+		b.order.want = want
+		b.now = b.now.add(fitInterval)
+		b.a.obey(b.now, b.order)
+		fit := b.a.actions[0]
+		b.a.actions = nil
+		b.a.done(b.now, actionDone{action: fit, Condition: conditionRunning})
+		b.do("monitor systemd", conditionRunning)
+		if want == wantFreeze {
+			b.expect()
+			break
+		}
+		b.do("stop systemd", conditionUnknown)
+		b.expect()
+	}
+	if !slices.Equal(b.a.running(), []string{"web"}) {
+		t.Errorf("running: %v", b.a.running())
+	}
+}
+
 func TestAgentReportsAFailedStopOnce(t *testing.T) {
 	b := newBench(t, ResourceConfig{Type: "filesystem"}, ResourceConfig{Type: "httpd"})
 	b.up()

@@ -36,7 +36,7 @@ func (g *GroupConfig) classOf(r *ResourceConfig) class {
 	switch {
 	case r.State != "":
 		return class(r.State)
-	case r.Type == "vip" || r.Type == "httpd":
+	case r.Type == "vip" || r.Type == "httpd" || r.Type == "systemd":
 		return classAddressed
 	case r.Type == "filesystem" && onDRBD(r):
 		below := class("")

@@ -178,7 +178,7 @@ func hostFindings(ctx context.Context, cfg *Config, node string) []finding {
 	}
 	for _, g := range cfg.Groups {
 		for _, r := range g.Resources {
-			if r.Type == "httpd" {
+			if r.Type == "httpd" || r.Type == "systemd" {
 				runner, err := chooseRunner(ctx, r, resourceEnv{Group: g.Name, Log: slog.New(slog.DiscardHandler)}, systemdRuns(), dialSystemd)
 				all = append(all, serverFindings(ctx, g.Name+"/"+r.Name, runner, err)...)
 			}
@@ -187,12 +187,12 @@ func hostFindings(ctx context.Context, cfg *Config, node string) []finding {
 	return all
 }
 
-// serverFindings tells whether this host has that web server, and whether it leaves its start to the cluster.
-func serverFindings(ctx context.Context, name string, r httpdRunner, err error) []finding {
+// serverFindings tells whether this host has that web server or unit, and whether it leaves its start to the cluster.
+func serverFindings(ctx context.Context, name string, r runner, err error) []finding {
 	if err == nil {
 		err = r.fit(ctx)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errRunsHere) {
 		return []finding{{levelFail, name + ": " + err.Error(), ""}}
 	}
 	if u, ok := r.(*unit); ok {
@@ -200,7 +200,7 @@ func serverFindings(ctx context.Context, name string, r httpdRunner, err error) 
 			return []finding{{levelWarn, fmt.Sprintf("%s: %s is enabled: it starts at boot before the cluster has decided where it runs", name, u.name), "systemctl disable " + u.name}}
 		}
 	}
-	return []finding{{levelOK, name + ": its web server is installed and waits for the cluster to start it", ""}}
+	return []finding{{levelOK, name + ": it is installed and left to the cluster to start", ""}}
 }
 
 // keyFinding looks at who can read the key file; what is in it never leaves it.

@@ -44,7 +44,7 @@ func headline(s *Status) string {
 	case len(s.Groups) == 0:
 		text = "No groups are configured."
 	default:
-		text = sentence(strings.Join(groupClauses(s), "; "))
+		text = sentence(strings.Join(groupClauses(s, ""), "; "))
 	}
 	switch {
 	case s.Caretaker:
@@ -76,11 +76,18 @@ func headline(s *Status) string {
 	return text
 }
 
-// clusterLine is the cluster for whoever types systemctl status: the groups, and the first of what is not well.
+// clusterLine is the cluster for whoever types systemctl status: the groups, how many voters are heard, and the first of
+// what is not well.
 func clusterLine(s *Status) string {
 	text := "no groups are configured"
 	if len(s.Groups) > 0 {
-		text = strings.Join(groupClauses(s), "; ")
+		text = strings.Join(groupClauses(s, " (here)"), "; ")
+	}
+	if s.Voters > 0 {
+		text += fmt.Sprintf("; %d of %d voters", votersHeard(s), s.Voters)
+		if !s.Quorum {
+			text += ", no majority is known"
+		}
 	}
 	for _, g := range s.Groups {
 		if g.State != "started" && g.Why != "" {
@@ -93,8 +100,9 @@ func clusterLine(s *Status) string {
 	return text
 }
 
-// groupClauses names each of a few groups, or those of many that are not up and how many are.
-func groupClauses(s *Status) []string {
+// groupClauses names each of a few groups, or those of many that are not up and how many are. What is up on the node that
+// answers is marked.
+func groupClauses(s *Status, here string) []string {
 	const few = 3
 	groups := s.Groups
 	var clauses []string
@@ -107,7 +115,7 @@ func groupClauses(s *Status) []string {
 				continue
 			}
 		}
-		clauses = append(clauses, groupClause(s, g))
+		clauses = append(clauses, groupClause(s, g, here))
 	}
 	switch {
 	case len(groups) <= few || up == 0:
@@ -119,13 +127,16 @@ func groupClauses(s *Status) []string {
 	return clauses
 }
 
-func groupClause(s *Status, g *GroupStatus) string {
+func groupClause(s *Status, g *GroupStatus, here string) string {
 	if g.State == "waiting" && (!s.Quorum || g.Owner == s.Node) {
 		return g.Name + " is not up here, and may be up elsewhere" // this node cannot know: its own lease is over, or nobody tells it
 	}
 	switch g.State {
 	case "started":
 		text := g.Name + " is up on " + g.Owner
+		if g.Owner == s.Node {
+			text += here
+		}
 		if g.Data != "" {
 			text += ", its data " + g.Data
 		}
@@ -148,19 +159,22 @@ func sentence(text string) string {
 	return text + "."
 }
 
-// summary is the line on the cluster itself.
-func summary(s *Status) string {
-	heard := 0
+func votersHeard(s *Status) (heard int) {
 	for i := range s.Nodes {
 		if n := &s.Nodes[i]; n.Voter && (n.Heard || n.Name == s.Node) {
 			heard++
 		}
 	}
+	return heard
+}
+
+// summary is the line on the cluster itself.
+func summary(s *Status) string {
 	leader := "no leader"
 	if s.Leader != "" {
 		leader = "leader " + s.Leader
 	}
-	parts := []string{"cluster " + s.Cluster, "on " + s.Node, leader, fmt.Sprintf("%d of %d voters", heard, s.Voters),
+	parts := []string{"cluster " + s.Cluster, "on " + s.Node, leader, fmt.Sprintf("%d of %d voters", votersHeard(s), s.Voters),
 		fmt.Sprintf("config %d", s.Generation)}
 	if s.Incarnation > 1 {
 		parts = append(parts, fmt.Sprintf("incarnation %d", s.Incarnation))

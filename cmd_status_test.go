@@ -109,11 +109,11 @@ func TestHeadline(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"well":      "web is up on alice, its data is safe on alice and bob",
-		"waiting":   "web is DOWN and waits; waiting for alice: its lease ends in 0.3 s",
-		"blocked":   "web is BLOCKED; a stop failed on alice: www: umount /var/www: target is busy",
-		"node-lost": "web is up on alice, its data has one good copy only, on alice; bob is lost",
-		"empty":     "no groups are configured",
+		"well":      "web is up on alice (here), its data is safe on alice and bob; 3 of 3 voters",
+		"waiting":   "web is DOWN and waits; 2 of 3 voters; waiting for alice: its lease ends in 0.3 s",
+		"blocked":   "web is BLOCKED; 3 of 3 voters; a stop failed on alice: www: umount /var/www: target is busy",
+		"node-lost": "web is up on alice (here), its data has one good copy only, on alice; 2 of 3 voters; bob is lost",
+		"empty":     "no groups are configured; 2 of 3 voters",
 	} {
 		if got := clusterLine(situations()[name]); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)

@@ -108,7 +108,7 @@ type GroupConfig struct {
 
 // ResourceConfig holds the keys of all types; config_resource.go knows which belong to which type.
 type ResourceConfig struct {
-	Type    string   `json:"type"`            // vip, httpd, filesystem, drbd, exec
+	Type    string   `json:"type"`            // vip, httpd, systemd, filesystem, drbd, exec
 	Name    string   `json:"name"`            // default: the type, with -2, -3 … when repeated in the group
 	OnFail  string   `json:"on_fail"`         // restart (default), move, block, ignore: what a failed monitor leads to
 	State   string   `json:"state,omitempty"` // addressed, stateful; empty: as its type has it, see class.go
@@ -125,7 +125,7 @@ type ResourceConfig struct {
 	// httpd
 	ConfigFile  string   `json:"config_file,omitempty"`
 	StatusURL   string   `json:"status_url,omitempty"`
-	Unit        string   `json:"unit,omitempty"`    // systemd unit; default: apache2.service or httpd.service, whichever exists; "none": foreground
+	Unit        string   `json:"unit,omitempty"`    // also type systemd; httpd's default: apache2.service or httpd.service, whichever exists; "none": foreground
 	Program     string   `json:"program,omitempty"` // default: the apache2 or httpd found on the host
 	Expect      *Expect  `json:"expect,omitempty"`
 	TLSInsecure bool     `json:"tls_insecure,omitempty"` // do not check the certificate of an https status_url

@@ -13,7 +13,7 @@ import (
 
 // resourceUse is what may be claimed only once in a cluster.
 type resourceUse struct {
-	addresses, devices, directories, drbd, httpd map[string]string
+	addresses, devices, directories, drbd, servers map[string]string
 }
 
 func (c *checker) resources() {
@@ -31,7 +31,11 @@ func (c *checker) resources() {
 			case "vip":
 				c.vip(r, at, label, use.addresses)
 			case "httpd":
-				c.httpd(g, r, at, label, use.httpd)
+				c.httpd(g, r, at, label, use.servers)
+			case "systemd":
+				if r.Unit != "" {
+					c.once(use.servers, "unit "+r.Unit, pathKey(at, "unit"), fmt.Sprintf("%s unit %q", label, r.Unit))
+				}
 			case "filesystem":
 				c.filesystem(i, j, at, label, use)
 			case "drbd":

@@ -33,7 +33,10 @@ var (
 	filesystemPace = pace{start: "60s", stop: "60s", interval: "20s", timeout: "40s"}
 	// DRBD's agent allows 90 seconds for promote and demote, which is what start and stop are here.
 	drbdPace = pace{start: "90s", stop: "90s", interval: "10s", timeout: "20s"}
-	execPace = pace{start: "20s", stop: "20s", interval: "10s", timeout: "20s"}
+	// systemd gives a unit 90 seconds for each by default, and says what went wrong when they are over: it is to speak first.
+	// A look is one call to systemd; what ends is seen at once anyway.
+	systemdPace = pace{start: "100s", stop: "100s", interval: "10s", timeout: "20s"}
+	execPace    = pace{start: "20s", stop: "20s", interval: "10s", timeout: "20s"}
 )
 
 var resourceTypes = []resourceType{
@@ -61,6 +64,9 @@ var resourceTypes = []resourceType{
 		keySpec{key: "program", check: checkAbsolute},
 		keySpec{key: "environment", kind: kindStrings, check: checkEnvironment},
 		keySpec{key: "expect", kind: kindTable, table: &expectSpec},
+	)},
+	{"systemd", resourceSpec("systemd", systemdPace, false,
+		keySpec{key: "unit", required: true, check: checkOwnUnit},
 	)},
 	{"exec", resourceSpec("exec", execPace, true,
 		keySpec{key: "environment", kind: kindStrings, check: checkEnvironment},
@@ -104,7 +110,9 @@ func operation(op, timeout, interval string, command bool) keySpec {
 }
 
 // resourceTypeNames is written out, since resourceTypes is built with it.
-func resourceTypeNames() []string { return []string{"drbd", "filesystem", "vip", "httpd", "exec"} }
+func resourceTypeNames() []string {
+	return []string{"drbd", "filesystem", "vip", "httpd", "systemd", "exec"}
+}
 
 // anyResourceSpec has the keys of all types, for a resource whose type is missing or wrong: then only a key that no
 // type has is told.
@@ -337,18 +345,31 @@ func checkURL(v string) *flaw {
 	return nil
 }
 
+// checkUnit is for httpd, which can do without one.
 func checkUnit(v string) *flaw {
-	switch {
-	case v == "none":
+	if v == "none" {
 		return nil
-	case strings.ContainsAny(v, "/ \t") || !strings.HasSuffix(v, ".service") || v == ".service":
-		f := newFlaw("is no service unit", "a unit such as \"apache2.service\", or \"none\" to run it without systemd", "")
-		if !strings.ContainsAny(v, "/ \t.") {
+	}
+	return checkService(v, "a unit such as \"apache2.service\", or \"none\" to run it without systemd")
+}
+
+func checkOwnUnit(v string) *flaw { return checkService(v, "a unit such as \"mariadb.service\"") }
+
+func checkService(v, want string) *flaw {
+	stem, isService := strings.CutSuffix(v, ".service")
+	var f *flaw
+	switch {
+	case strings.ContainsAny(v, "/ \t") || !isService || stem == "":
+		f = newFlaw("is no service unit", want, "")
+		if !strings.ContainsAny(v, "/ \t.") && v != "" {
 			f.hint = fmt.Sprintf("did you mean %q?", v+".service")
 		}
-		return f
+	case strings.HasSuffix(stem, "@"):
+		f = newFlaw("is a template", want, fmt.Sprintf("name one of its instances, such as %q", stem+"1.service"))
+	case stem == "ha":
+		f = newFlaw("is hactl itself", want, "")
 	}
-	return nil
+	return f
 }
 
 func checkEnvironment(v string) *flaw {

@@ -156,6 +156,8 @@ func anyResource(t *rapid.T, group, i int, between func(string, time.Duration, t
 		r.Probe = rapid.SampledFrom([]string{"", "read", "write"}).Draw(t, "probe")
 	case "drbd":
 		r.Resource = "r" + unique
+	case "systemd":
+		r.Unit = "unit" + unique + ".service"
 	case "exec":
 		r.Start.Command, r.Stop.Command, r.Monitor.Command = anyText(t, "start"), anyText(t, "stop"), anyText(t, "monitor")
 		r.Environment = []string{"A=" + anyText(t, "value"), "B="}

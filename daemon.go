@@ -23,6 +23,7 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+	"go.etcd.io/raft/v3/raftpb"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,6 +45,7 @@ const (
 	detailsEvery = 2 * time.Second       // resources are asked for what they have to show, while somebody looks
 	detailsIdle  = 20 * time.Second      // … and while nobody does
 	lookLasts    = time.Minute           // a look at the status, until the next one
+	readyLimit   = 30 * time.Second      // a monitor that hangs keeps no boot waiting, and systemd gives a start 90 s
 	stopSlack    = 5 * time.Second       // the daemon gives up on its own before systemd kills it
 )
 
@@ -123,11 +125,21 @@ func runDaemonOnce(ctx context.Context, o daemonOptions) error {
 	if err := os.MkdirAll(o.RunDir, 0o750); err != nil {
 		return fmt.Errorf("make run folder: %w", err)
 	}
-	restored, member, err := d.open(ctx)
-	if errors.Is(err, errNobody) {
+	err = d.live(ctx)
+	var old *tooOld
+	switch {
+	case errors.Is(err, errNobody):
 		d.log.Info(err.Error(), "event", "daemon-ended")
 		return nil
+	case errors.As(err, &old):
+		return d.refuse(ctx, old)
 	}
+	return err
+}
+
+// live is the daemon from the opening of its folder to its end.
+func (d *daemon) live(ctx context.Context) error {
+	restored, member, err := d.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -140,6 +152,70 @@ func runDaemonOnce(ctx context.Context, o daemonOptions) error {
 	defer d.fencer.Close()
 	defer d.aside.Wait()
 	return d.serve(ctx)
+}
+
+// tooOld: the cluster has agreed on what this binary does not know. Its folder stays as it is.
+type tooOld struct {
+	state *State
+	level int
+}
+
+func (e *tooOld) Error() string {
+	return fmt.Sprintf("this hactl is too old for its cluster: the cluster is at feature level %d, and version %s knows no more than %d",
+		e.level, versionText(), featureLevel)
+}
+
+// checkLevel is for a state that was stored or told by others, and for what the log has after it.
+func checkLevel(s *State, entries []*raftpb.Entry) error {
+	if s == nil {
+		return nil
+	}
+	level := s.Feature
+	for _, x := range entries {
+		var e Entry
+		if json.Unmarshal(x.GetData(), &e) == nil && e.Kind == entryFeature {
+			level = max(level, e.Feature)
+		}
+	}
+	if level > featureLevel {
+		return &tooOld{s, level}
+	}
+	return nil
+}
+
+// refuse stays, touches nothing and says why, until it is told to end: a daemon that ended would be started again for ever.
+// What runs here runs on, and its addresses are shut when their lease is over.
+func (d *daemon) refuse(ctx context.Context, old *tooOld) error {
+	s := &Status{Node: d.name, Version: versionText(), Wall: time.Now(), Overall: "down", Generation: old.state.Config.Generation,
+		Incarnation: old.state.Incarnation.Counter, Enforcer: "the other nodes: this one takes no part"}
+	if c := old.state.Config.Effective; c != nil {
+		s.Cluster = c.Cluster.Name
+	}
+	for _, g := range old.state.Groups {
+		s.Groups = append(s.Groups, GroupStatus{Name: g.Name, State: "waiting", Epoch: g.Epoch})
+	}
+	s.Problems = []Problem{{ID: "too-old", Severity: "error", What: old.Error(), Next: "its state in " + d.o.StateDir + " is kept as it is",
+		Command: "hactl --version"}}
+	d.published.Store(&published{status: s, history: old.state.History, config: old.state.Config})
+	l, err := listenControl(d.o.Socket, d.o.RunDir)
+	if err != nil {
+		return err
+	}
+	d.log.Error(old.Error(), "event", "too-old", "fix", "install here the version that the other nodes run, then: systemctl restart ha")
+	tellSystemd(sd.SdNotifyReady, statusLine(old.Error()))
+	around, end := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer end()
+	wg.Go(func() {
+		if err := serveControl(around, l, d, d.log); err != nil {
+			d.log.Error("the control socket is gone", "event", "control-failed", "err", err)
+		}
+	})
+	for pause(ctx, failedPause) {
+		tellSystemd(sd.SdNotifyWatchdog)
+	}
+	return nil
 }
 
 // open reads the file, finds out who this host is, and opens the state folder.
@@ -170,6 +246,12 @@ func (d *daemon) open(ctx context.Context) (*restored, member, error) {
 	inForce := cfg
 	if found.Restored != nil {
 		st, err := stateOf(found.Restored)
+		if err == nil {
+			if err := checkLevel(st, found.Restored.Entries); err != nil {
+				d.store.Close()
+				return nil, member{}, err
+			}
+		}
 		if err == nil && st.Config.Effective != nil {
 			inForce = st.Config.Effective
 		}
@@ -294,10 +376,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	wg.Go(func() { d.watchKeys(around) })
 	wg.Go(func() { d.askDetails(around) })
 	d.log.Info("hactl runs", "event", "daemon-started", "node", d.name, "version", versionText(), "cluster", d.files.inForce.Cluster.Name)
-	tellSystemd(sd.SdNotifyReady) // the daemon works; that there is a cluster to work in may take others
-	d.loop(ctx)
+	err = d.loop(ctx)
 	d.log.Info("hactl ends", "event", "daemon-ended")
-	return nil
+	return err
 }
 
 // emit puts an event into the loop; after its end events are dropped.
@@ -318,7 +399,7 @@ func (d *daemon) post(ctx context.Context, call func(*node, instant)) {
 }
 
 // loop is the only place that waits.
-func (d *daemon) loop(ctx context.Context) {
+func (d *daemon) loop(ctx context.Context) error {
 	defer close(d.ended)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -332,6 +413,7 @@ func (d *daemon) loop(ctx context.Context) {
 	again := make(chan bool, 1)
 	force := make(chan os.Signal, 1)
 	var limit instant
+	ready, readyBy := false, boottime().add(readyLimit)
 	for {
 		now := boottime()
 		wake := min(d.node.Wake(), d.publishAt(now))
@@ -352,8 +434,9 @@ func (d *daemon) loop(ctx context.Context) {
 			d.aside.Go(func() { again <- d.startsAgain() })
 		case restart := <-again:
 			if restart {
+				d.node.Restart(boottime())
 				d.log.Info("restarting: what runs is left running", "event", "daemon-restarting")
-				return
+				return nil
 			}
 			leaving = true
 			most := d.node.config.stopLongest() + d.node.config.stopExtra()
@@ -363,20 +446,27 @@ func (d *daemon) loop(ctx context.Context) {
 			d.node.Leave(boottime())
 		case <-force:
 			d.log.Warn("second signal: ending at once, what runs is left running", "event", "daemon-forced")
-			return
+			return nil
+		}
+		if err := checkLevel(d.node.state, nil); err != nil {
+			return err
 		}
 		d.retire()
 		d.tellGate()
 		now = boottime()
 		d.publishIfDue(now)
+		if !ready && (d.node.Looked() || now > readyBy) {
+			ready = true
+			tellSystemd(sd.SdNotifyReady) // that there is a cluster to work in may take others
+		}
 		if leaving {
 			gone, why := d.node.Gone(now)
 			if gone {
-				return
+				return nil
 			}
 			if now > limit {
 				d.log.Error("ending although not everything is handed over: "+why, "event", "daemon-forced")
-				return
+				return nil
 			}
 		}
 	}

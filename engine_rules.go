@@ -33,12 +33,13 @@ type NodeView struct {
 	Heard    bool          `json:"heard"` // Age < deadtime
 	Direct   bool          `json:"direct"`
 	Leaving  bool          `json:"leaving"`
-	Sick     string        `json:"sick,omitempty"` // it asks for no grants
-	NoLease  time.Duration `json:"no_lease"`       // it says for so long that no majority grants it anything
-	Asks     bool          `json:"asks"`           // wants to become a member
-	Member   uint64        `json:"member"`         // the id it advertises
-	Session  uint64        `json:"session"`        // that is heard
-	CaughtUp bool          `json:"caught_up"`      // its log is near the leader's
+	Awaited  bool          `json:"awaited,omitempty"` // it has announced its restart, and has time left for it
+	Sick     string        `json:"sick,omitempty"`    // it asks for no grants
+	NoLease  time.Duration `json:"no_lease"`          // it says for so long that no majority grants it anything
+	Asks     bool          `json:"asks"`              // wants to become a member
+	Member   uint64        `json:"member"`            // the id it advertises
+	Session  uint64        `json:"session"`           // that is heard
+	CaughtUp bool          `json:"caught_up"`         // its log is near the leader's
 }
 
 type GroupView struct {
@@ -287,7 +288,7 @@ func (r *ruling) lifeSigns() bool {
 		v := r.v.node(n.Name)
 		switch {
 		case n.Name == r.v.Self || n.Member == 0:
-		case !v.Heard && n.Lost == nil && !n.Left:
+		case !v.Heard && !v.Awaited && n.Lost == nil && !n.Left:
 			r.propose(Entry{Kind: entryNode, Node: n.Name, Rule: "C5", Why: notHeard(v.Age)})
 			matched = true
 		case v.Heard && n.Lost != nil:
@@ -580,7 +581,7 @@ func (r *ruling) ownerLost() (string, bool) {
 		return "", false
 	}
 	v := r.v.node(r.g.Owner)
-	if v.Heard || r.g.Owner == r.v.Self {
+	if v.Heard || v.Awaited || r.g.Owner == r.v.Self {
 		return "", false
 	}
 	r.revokeIt()

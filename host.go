@@ -158,6 +158,9 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 		if f, ok := t.res.(fitter); ok && err == nil {
 			err = f.Fit(ctx)
 		}
+		if errors.Is(err, errRunsHere) {
+			d.Condition, err = conditionRunning, nil
+		}
 	}
 	if err != nil {
 		d.Err = err.Error()

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// httpdRunner is one of the two ways to run the server's process.
-type httpdRunner interface {
-	// fit says why this host cannot run it.
+// runner is one of the two ways to run a process: a unit of systemd, or in the foreground.
+type runner interface {
+	// fit says why this host cannot run it, or errRunsHere.
 	fit(ctx context.Context) error
 	// probe looks for the process, whoever started it; an error that comes with conditionFailed or conditionUnknown
 	// says what is wrong.
@@ -35,10 +35,10 @@ type httpd struct {
 	probe statusProbe
 	log   *slog.Logger
 	// choose finds the runner; asked again while it fails, since systemd may not be up yet.
-	choose func(ctx context.Context) (httpdRunner, error)
+	choose func(ctx context.Context) (runner, error)
 
 	mu     sync.Mutex
-	runner httpdRunner
+	runner runner
 	last   serverStatus // of the last reading, for the rate
 	lastAt instant
 }
@@ -49,7 +49,7 @@ func newHTTPD(c ResourceConfig, env resourceEnv) (resource, error) {
 		return nil, fmt.Errorf("resource %s: %w", c.Name, err)
 	}
 	h := &httpd{probe: probe, log: env.Log}
-	h.choose = func(ctx context.Context) (httpdRunner, error) {
+	h.choose = func(ctx context.Context) (runner, error) {
 		return chooseRunner(ctx, c, env, systemdRuns(), dialSystemd)
 	}
 	return h, nil
@@ -68,15 +68,17 @@ var distributionUnits = []struct{ unit, config string }{
 	{"httpd.service", "/etc/httpd/conf/httpd.conf"},  // Fedora, Arch and their like
 }
 
-// chooseRunner takes the unit where systemd runs and knows it, unless the operator wants none or names another
-// configuration than the one that the unit reads.
-func chooseRunner(ctx context.Context, c ResourceConfig, env resourceEnv, booted bool, dial systemdDialer) (httpdRunner, error) {
-	foreground := func() (httpdRunner, error) { return newForeground(c, env), nil }
+// chooseRunner takes the unit that is named. A web server without one has the distribution's where systemd runs and knows it,
+// unless the operator wants none or names another configuration than the one that the unit reads.
+func chooseRunner(ctx context.Context, c ResourceConfig, env resourceEnv, booted bool, dial systemdDialer) (runner, error) {
+	foreground := func() (runner, error) { return newForeground(c, env), nil }
 	switch {
 	case c.Unit == "none":
 		return foreground()
+	case c.Type == "systemd" && !booted:
+		return absent{noSystemd(c.Unit)}, nil
 	case c.Unit != "" && !booted:
-		return absent{fmt.Errorf("unit %s needs systemd, which does not run here: set unit = \"none\"", c.Unit)}, nil
+		return absent{fmt.Errorf("%w: set unit = \"none\"", noSystemd(c.Unit))}, nil
 	case c.Unit != "":
 		return newUnit(c.Unit, env, dial), nil
 	case !booted || c.Program != "":
@@ -98,7 +100,7 @@ func chooseRunner(ctx context.Context, c ResourceConfig, env resourceEnv, booted
 	return foreground()
 }
 
-// absent is a server that this host cannot have, and so does not run.
+// absent is what this host cannot have, and so does not run.
 type absent struct{ why error }
 
 func (a absent) fit(context.Context) error                        { return a.why }
@@ -108,7 +110,7 @@ func (a absent) stop(context.Context) error                       { return nil }
 func (a absent) explain(_ context.Context, err error) error       { return err }
 func (a absent) watch(ctx context.Context, _ func(reason string)) { <-ctx.Done() }
 
-func (h *httpd) run(ctx context.Context) (httpdRunner, error) {
+func (h *httpd) run(ctx context.Context) (runner, error) {
 	h.mu.Lock()
 	r := h.runner
 	h.mu.Unlock()
@@ -132,6 +134,10 @@ func (h *httpd) Fit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return fitRunner(ctx, r)
+}
+
+func fitRunner(ctx context.Context, r runner) error {
 	if err := r.fit(ctx); err != nil {
 		return err
 	}
@@ -168,7 +174,7 @@ func (h *httpd) Start(ctx context.Context, _ startHint) error {
 
 // ready waits until the server answers, or it is plain that it will not. An answer counts only when nobody else had
 // the port before, or when the server itself listens there now: else it is somebody else's.
-func (h *httpd) ready(ctx context.Context, r httpdRunner, holder string) error {
+func (h *httpd) ready(ctx context.Context, r runner, holder string) error {
 	next, done := h.attempts(ctx, r)
 	defer done()
 	var b pollBackoff
@@ -206,7 +212,7 @@ func (h *httpd) ready(ctx context.Context, r httpdRunner, holder string) error {
 
 // attempts makes a context for each attempt to read the status. It is given up when the server's process ends after
 // next has been called: whoever else has the port may take the connection and never answer.
-func (h *httpd) attempts(ctx context.Context, r httpdRunner) (next func() context.Context, done func()) {
+func (h *httpd) attempts(ctx context.Context, r runner) (next func() context.Context, done func()) {
 	var giveUp atomic.Pointer[context.CancelFunc]
 	end := func() {
 		if cancel := giveUp.Load(); cancel != nil {

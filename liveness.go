@@ -87,6 +87,18 @@ func (q *peer) hears(now instant, self string, session uint64, deadtime time.Dur
 	return false
 }
 
+// awaited is until when a peer that has announced its restart is waited for, 0 where none has: a daemon that is started again
+// at once needs longer than a short deadtime, and is dearer to move away from than to wait for.
+func (q *peer) awaited(deadtime time.Duration) instant {
+	if q.beatAt == 0 || q.beat.Flags&flagRestarting == 0 {
+		return 0
+	}
+	return q.beatAt.add(restartHold(deadtime))
+}
+
+// restartHold is for how long after its last word: no longer than an owner without a lease keeps what is addressed.
+func restartHold(deadtime time.Duration) time.Duration { return max(2*deadtime, 3*time.Second) }
+
 // age is how long ago anybody that I hear heard the node: the youngest of my own last datagram and of the ages that
 // living voters tell, extrapolated to now.
 func (p *peers) age(now instant, name string, voters []string, deadtime time.Duration) time.Duration {

@@ -119,23 +119,24 @@ type node struct {
 	vitals    vitals
 
 	// leading and proposing
-	agent     agent
-	outcomes  []outcome
-	proposals []proposal
-	accepted  uint64 // config generation that the shell was told
-	joined    bool   // this session's join is applied
-	joining   bool   // and has been proposed
-	leaving   bool
-	left      bool
-	verdicts  []Verdict
-	ruled     []string // cluster rules that matched when these were made
-	noLease   []noLeaseSince
-	fence     fenceDesk
-	confAt    instant // when a change of members was last proposed
-	confKnown instant // when one was last applied here
-	transfer  instant // when leadership was last handed over
-	decideAt  instant
-	led       bool // it led when it decided last
+	agent      agent
+	outcomes   []outcome
+	proposals  []proposal
+	accepted   uint64 // config generation that the shell was told
+	joined     bool   // this session's join is applied
+	joining    bool   // and has been proposed
+	leaving    bool
+	restarting bool // the next daemon follows at once
+	left       bool
+	verdicts   []Verdict
+	ruled      []string // cluster rules that matched when these were made
+	noLease    []noLeaseSince
+	fence      fenceDesk
+	confAt     instant // when a change of members was last proposed
+	confKnown  instant // when one was last applied here
+	transfer   instant // when leadership was last handed over
+	decideAt   instant
+	led        bool // it led when it decided last
 
 	waiters  []*waiter
 	version  uint64    // counts changes that status may show

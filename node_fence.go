@@ -202,7 +202,7 @@ func (n *node) fenceAlone(now instant) {
 	}
 	p, o := n.peers.get(other), n.state.node(other)
 	heard := max(p.at, p.unsure)
-	lost := heard.add(n.deadtime())
+	lost := max(heard.add(n.deadtime()), p.awaited(n.deadtime()))
 	if !n.joined { // a fresh daemon listens first
 		lost = max(lost, n.ledger.born.add(listenFor(n.config)))
 	}

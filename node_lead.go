@@ -198,6 +198,7 @@ func (n *node) viewNode(now instant, s *NodeState, voters []string, progress []p
 		return x
 	}
 	x.Leaving = h.Flags&flagLeaving != 0
+	x.Awaited = now < p.awaited(n.deadtime())
 	x.Asks = h.Flags&flagBlank != 0 && h.Member != 0
 	x.Member, x.Session = h.Member, p.session
 	if h.Flags&flagSick != 0 {
@@ -339,6 +340,9 @@ func (n *node) collect(now instant) {
 		}
 	}
 }
+
+// Looked tells whether it is known what runs here, as far as there is a state that says what could.
+func (n *node) Looked() bool { return n.lastRun != 0 && n.agent.looked() }
 
 func (n *node) proposeJoin(now instant, me *NodeState) {
 	if !n.agent.looked() {

@@ -280,6 +280,7 @@ func (n *node) describe(now instant) heartbeat {
 	flag(flagForceable, n.state == nil)
 	flag(flagWitness, n.config.isWitness(n.name))
 	flag(flagLeaving, n.leaving)
+	flag(flagRestarting, n.restarting)
 	flag(flagJoined, n.opt.Joined)
 	flag(flagSick, n.sick(now) != "")
 	flag(flagQuorum, n.hasQuorum() && now >= n.doubtUntil)
@@ -752,6 +753,18 @@ func (n *node) Leave(now instant) {
 	n.decideAt = 0
 	n.advance(now)
 }
+
+// Restart announces that another daemon follows at once, which finds everything running. The last thing that a node says.
+func (n *node) Restart(now instant) {
+	n.restarting = true
+	for range restartWords {
+		n.nextBeat = now
+		n.beat(now)
+	}
+}
+
+// restartWords: a datagram may get lost, and there is no time to see whether it did.
+const restartWords = 3
 
 // Gone tells whether the goodbye is done, or cannot be said and everything is stopped.
 func (n *node) Gone(now instant) (gone bool, why string) {

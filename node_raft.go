@@ -531,6 +531,10 @@ func (n *node) forceIfIgnored(now instant) {
 	if n.config.Cluster.TwoNode != "ignore" || n.config.isWitness(n.name) {
 		return
 	}
+	if until := p.awaited(n.deadtime()); now < until {
+		n.wake(until)
+		return
+	}
 	if n.config.Cluster.WaitForAll && !n.opt.Joined {
 		return // wait_for_all
 	}

@@ -1,5 +1,5 @@
 // What can be done with a resource? The contract between host.go, which runs the operations, and the files that know
-// one type each: vip.go, httpd.go, filesystem.go, drbd.go, exec.go. They know nothing of clusters.
+// one type each: vip.go, httpd.go, systemd_unit.go, filesystem.go, drbd.go, exec.go. They know nothing of clusters.
 
 package main
 
@@ -37,7 +37,7 @@ type watcher interface {
 
 // fitter is a resource that can say before it is started that this host cannot run it: no carrier, no such program.
 type fitter interface {
-	Fit(ctx context.Context) error // nil: it can; otherwise why not, in words for the operator
+	Fit(ctx context.Context) error // nil: it can; errRunsHere; otherwise why not, in words for the operator
 }
 
 // readier is a resource that the node which runs it needs here too: a disk that has a copy of each write.
@@ -105,6 +105,9 @@ var errHopeless = errors.New("cannot be mended on this node")
 // address that another host still answers for. It is tried again and shown, and never counts.
 var errWaiting = errors.New("waiting")
 
+// errRunsHere is Fit's word that somebody has started what it was asked about.
+var errRunsHere = errors.New("it runs here")
+
 // outputError carries the tail of what a command printed.
 type outputError struct {
 	err  error
@@ -147,6 +150,8 @@ func newResource(c ResourceConfig, env resourceEnv) (resource, error) {
 		return newVIP(c, env)
 	case "httpd":
 		return newHTTPD(c, env)
+	case "systemd":
+		return newUnitResource(c, env)
 	case "filesystem":
 		return newFilesystem(c, env)
 	case "drbd":

@@ -68,6 +68,12 @@ func (s *story) machine(f []string) error {
 		}
 		l := m.life
 		l.enter(func(l *life) { l.going = true; l.node.Leave(m.now()) })
+	case "restart": // NODE: its daemon announces that the next one follows, and ends; start is for that one
+		if m.life == nil {
+			return fmt.Errorf("no daemon runs")
+		}
+		m.life.enter(func(l *life) { l.node.Restart(m.now()) })
+		m.kill()
 	case "kill": // the daemon alone
 		m.kill()
 	case "crash": // a power cut

@@ -51,6 +51,8 @@ type unitState struct {
 // atBoot tells whether systemd starts it by itself.
 func (s unitState) atBoot() bool { return s.UnitFile == "enabled" || s.UnitFile == "enabled-runtime" }
 
+func (s unitState) runs() bool { return s.Active == "active" || s.Active == "reloading" }
+
 func (s unitState) known() bool { return s.Load == "loaded" }
 
 var (
@@ -113,7 +115,13 @@ func (u *unit) fit(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read unit %s: %w", u.name, err)
 		}
-		return u.usable(st)
+		if err := u.usable(st); err != nil {
+			return err
+		}
+		if st.runs() {
+			return errRunsHere
+		}
+		return nil
 	})
 }
 
@@ -122,7 +130,7 @@ func (u *unit) usable(st unitState) error {
 	case "loaded":
 		return nil
 	case "not-found":
-		return fmt.Errorf("systemd knows no unit %s: install the web server, or correct unit", u.name)
+		return fmt.Errorf("systemd knows no unit %s: install it, or correct unit", u.name)
 	case "masked":
 		return fmt.Errorf("unit %s is masked: `systemctl unmask %s`", u.name, u.name)
 	}
@@ -140,12 +148,12 @@ func (u *unit) probe(ctx context.Context) (int, condition, error) {
 				"event", "unit-enabled", "unit", u.name, "fix", "systemctl disable "+u.name)
 		})
 	}
-	switch st.Active {
-	case "active", "reloading":
+	switch {
+	case st.runs():
 		return st.MainPID, conditionRunning, nil
-	case "inactive":
+	case st.Active == "inactive":
 		return 0, conditionStopped, nil
-	case "failed":
+	case st.Active == "failed":
 		return st.MainPID, conditionFailed, u.failure(st)
 	}
 	return st.MainPID, conditionUnknown, fmt.Errorf("unit %s is %s: %w", u.name, st.Active, errChanging)
@@ -345,7 +353,7 @@ func (u *unit) watchOnce(ctx context.Context, changed func(reason string)) error
 			}
 			if state := st.Active; state != told {
 				told = state
-				if state != "active" && state != "reloading" {
+				if !st.runs() {
 					changed(fmt.Sprintf("unit %s is %s (%s)", u.name, st.Active, st.Result))
 				}
 			}

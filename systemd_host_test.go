@@ -5,6 +5,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -149,7 +150,7 @@ monitor = { command = "/usr/local/sbin/slow status" }
 case $1 in
   start) touch /run/slow ;;
   stop) [ ! -e /run/slow ] || sleep 4; rm -f /run/slow ;;
-  status) [ -e /run/slow ] || exit 3 ;;
+  status) while [ -e /run/hold ]; do sleep 0.1; done; [ -e /run/slow ] || exit 3 ;;
 esac
 `
 	plain := "Listen 81\nPidFile /run/plain.pid\nServerName plain\nUser www-data\nGroup www-data\nDocumentRoot /var/www/html\nErrorLog /var/log/plain.log\n"
@@ -209,10 +210,29 @@ esac
 		longest := p.neverRefused(what, begun)
 		t.Logf("measured: %s: longest silence of the site %d ms", what, longest.Milliseconds())
 	}
+	l.await("systemctl status says it in a line", func() bool {
+		return strings.Contains(l.property("alice", "ha", "StatusText"), "web is up on alice (here); plain is up on alice (here); 3 of 3 voters")
+	})
 	goesOn("kill -9", func(daemon string) { l.must("alice", "kill", "-9", daemon) })
 	goesOn("systemctl restart", func(string) { l.must("alice", "systemctl", "restart", "ha") })
 	goesOn("systemctl try-restart", func(string) { l.must("alice", "systemctl", "try-restart", "ha") })
 	goesOn("SIGSTOP", func(daemon string) { l.must("alice", "kill", "-STOP", daemon) })
+	goesOn("a restart that is ready when it has looked at all that runs", func(before string) {
+		l.must("alice", "touch", "/run/hold")
+		l.must("alice", "systemctl", "restart", "--no-block", "ha")
+		l.sees("alice", "the next daemon answers", func(*Status) bool { now := l.mainPID("alice", "ha"); return now != "0" && now != before })
+		if state := l.property("alice", "ha", "ActiveState"); state != "activating" {
+			t.Errorf("ha is %s before it has looked at what it runs", state)
+		}
+		l.must("alice", "rm", "/run/hold")
+	})
+	goesOn("a planned restart that takes longer than deadtime", func(string) {
+		l.put("alice", "/run/systemd/system/ha.service.d/late.conf", "[Service]\nExecStartPre=sleep 12\n", 0o644)
+		l.must("alice", "systemctl", "daemon-reload")
+		l.must("alice", "systemctl", "restart", "ha")
+		l.must("alice", "rm", "/run/systemd/system/ha.service.d/late.conf")
+		l.must("alice", "systemctl", "daemon-reload")
+	})
 	l.sees("bob", "alice was never lost", func(s *Status) bool { return s.testProblem("node-lost") == nil })
 	goesOn("a stop in maintenance", func(string) {
 		l.must("bob", "hactl", "maintenance", "on")
@@ -295,4 +315,107 @@ func TestSystemdPower(t *testing.T) {
 		return s.testGroup("web").State == "started" && s.testNode("alice").State == "online" && s.testNode("bob").State == "online"
 	})
 	p.answeredBy(s.testGroup("web").Owner + " serves")
+}
+
+// TestSystemdUnit: a unit of the operator's own as a resource, with all that people do to units.
+func TestSystemdUnit(t *testing.T) {
+	l := newSystemdLab(t, "alice", "bob", "carol")
+	// The monitor comes too late for whatever this test looks at: what is seen is seen by signal.
+	l.install(strings.Replace(readmeConfig(t), "type = \"httpd\"", "type = \"systemd\"\nunit = \"queue.service\"\nmonitor = { interval = \"24h\" }", 1))
+	all := []string{"alice", "bob", "carol"}
+	for _, host := range all {
+		l.put(host, "/etc/systemd/system/queue.service", "[Service]\nExecStart=sleep infinity\nRestart=always\nRestartSec=0\n[Install]\nWantedBy=multi-user.target\n", 0o644)
+		l.must(host, "systemctl", "daemon-reload")
+	}
+	l.must("bob", "systemctl", "enable", "--now", "queue")
+	for _, host := range all {
+		l.must(host, "systemctl", "enable", "--now", "ha")
+	}
+	l.runsOn("web", "alice", all...)
+	active := func(host, want string) { t.Helper(); l.awaitProperty(host, "queue", "ActiveState", want) }
+	active("bob", "inactive") // it ran there before the cluster did
+	if out, code := l.run("bob", "hactl", "check"); code == 0 || !strings.Contains(out, "systemctl disable queue.service") {
+		t.Errorf("check on bob says nothing of the enabled unit (exit %d):\n%s", code, out)
+	}
+
+	t.Log("killed, it is the cluster that notices and restarts it")
+	if restart := l.property("alice", "queue", "Restart"); restart != "no" {
+		t.Errorf("Restart=%s while the cluster owns it", restart)
+	}
+	failures := func() (n int) {
+		for _, line := range l.journal("alice", "-u", "ha", "HA_EVENT=resource-failed") {
+			if line.Group == "web" {
+				n++
+			}
+		}
+		return n
+	}
+	before := l.mainPID("alice", "queue")
+	l.must("alice", "kill", "-9", before)
+	l.await("it runs again", func() bool { now := l.mainPID("alice", "queue"); return now != before && now != "0" })
+	l.await("its failure is told", func() bool { return failures() == 1 })
+	if n := l.property("alice", "queue", "NRestarts"); n != "0" {
+		t.Errorf("systemd has restarted it %s times", n)
+	}
+	t.Logf("measured: from the end of the process to the event %s", l.noticed("alice", "queue"))
+	l.must("alice", "systemctl", "stop", "queue")
+	active("alice", "active")
+	l.await("that it was stopped is told", func() bool { return failures() == 2 })
+	l.must("alice", "hactl", "cleanup", "web")
+
+	t.Log("started by hand where the cluster does not want it")
+	l.must("bob", "systemctl", "start", "queue")
+	active("bob", "inactive")
+
+	t.Log("masked, and gone, on the node that should take it")
+	l.must("bob", "mv", "/etc/systemd/system/queue.service", "/root/queue.service")
+	l.must("bob", "systemctl", "daemon-reload")
+	unfit := func(word string) {
+		t.Helper()
+		l.sees("alice", "bob cannot: "+word, func(s *Status) bool {
+			return slices.ContainsFunc(s.Problems, func(p Problem) bool { return strings.Contains(p.What, word) })
+		})
+	}
+	unfit("systemd knows no unit queue.service")
+	l.must("bob", "systemctl", "mask", "queue")
+	unfit("systemctl unmask queue.service")
+	l.must("bob", "systemctl", "unmask", "queue")
+	unfit("systemd knows no unit queue.service")
+	l.must("bob", "mv", "/root/queue.service", "/etc/systemd/system/queue.service")
+	l.must("bob", "systemctl", "daemon-reload")
+
+	t.Log("moved, it is given back on one host and owned on the other")
+	l.await("bob may take it", func() bool { _, code := l.run("alice", "hactl", "move", "web", "bob"); return code == 0 })
+	l.runsOn("web", "bob", all...)
+	active("bob", "active")
+	active("alice", "inactive")
+	l.awaitProperty("alice", "queue", "Restart", "always")
+	if restart := l.property("bob", "queue", "Restart"); restart != "no" {
+		t.Errorf("Restart=%s on bob, where the cluster owns it", restart)
+	}
+
+	t.Log("one that fails at once moves the group away")
+	l.must("bob", "hactl", "unmove", "web")
+	l.put("alice", "/etc/systemd/system/queue.service", "[Service]\nExecStart=false\n", 0o644)
+	l.must("alice", "systemctl", "daemon-reload")
+	l.run("bob", "hactl", "move", "web", "alice")
+	l.runsOn("web", "bob", all...)
+	if out := l.must("bob", "hactl", "history"); !strings.Contains(out, "unit queue.service is failed (exit-code): see `journalctl -u queue.service`") {
+		t.Errorf("the history does not say why it did not start on alice:\n%s", out)
+	}
+}
+
+// noticed is how long after the end of a unit's process, by systemd's word, the daemon told of its failure.
+func (l *systemdLab) noticed(host, unit string) time.Duration {
+	l.t.Helper()
+	at := func(match ...string) time.Time {
+		out := l.must(host, append([]string{"journalctl", "--no-pager", "-o", "short-unix", "-q"}, match...)...)
+		first, _, _ := strings.Cut(out, " ")
+		seconds, err := strconv.ParseFloat(first, 64)
+		if err != nil {
+			l.t.Fatalf("the journal of %s has no %v: %s", host, match, out)
+		}
+		return time.UnixMicro(int64(seconds * 1e6))
+	}
+	return at("-u", "ha", "HA_EVENT=resource-failed").Sub(at("_PID=1", "-u", unit, "--grep", "Main process exited"))
 }

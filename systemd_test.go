@@ -308,7 +308,7 @@ func TestUnitStartErrors(t *testing.T) {
 		{"fails", func(f *fakeSystemd) { f.result, f.after = "failed", "failed" }, "start job failed: unit apache2.service is failed (exit-code): see `journalctl -u apache2.service`", false},
 		{"dependency", func(f *fakeSystemd) { f.result = "dependency" }, "start unit apache2.service: job dependency: see `journalctl -u apache2.service`", false},
 		{"masked", func(f *fakeSystemd) { f.state.Load = "masked" }, "unit apache2.service is masked: `systemctl unmask apache2.service`", true},
-		{"unknown", func(f *fakeSystemd) { f.state.Load = "not-found" }, "systemd knows no unit apache2.service: install the web server, or correct unit", true},
+		{"unknown", func(f *fakeSystemd) { f.state.Load = "not-found" }, "systemd knows no unit apache2.service: install it, or correct unit", true},
 		{"bad", func(f *fakeSystemd) { f.state.Load = "bad-setting" }, "unit apache2.service cannot be loaded (bad-setting): see `systemctl status apache2.service`", true},
 		{"no systemd", func(f *fakeSystemd) { f.err = errors.New("no such file") }, "reach systemd: no such file", false},
 	}
@@ -513,7 +513,7 @@ func TestHTTPDThroughUnit(t *testing.T) {
 	}
 	env := testEnv(t)
 	dropIn := t.TempDir()
-	h := &httpd{probe: probe, log: env.Log, choose: func(ctx context.Context) (httpdRunner, error) {
+	h := &httpd{probe: probe, log: env.Log, choose: func(ctx context.Context) (runner, error) {
 		r, err := chooseRunner(ctx, c, env, true, f.dial)
 		if u, ok := r.(*unit); ok {
 			u.dropIn = dropIn
