@@ -1,6 +1,7 @@
 # make build    the static binary
 # make demo     two nodes, a witness and a client on this machine, in under a minute (root)
-# make bench    the demo's figures as medians of RUNS (5) beside those of other cluster managers (root), and what an hour
+# make bench    what a client sees of failures and moves, as medians of RUNS (5), with hactl and with other cluster managers on
+#               the same hosts, an hour long (root); PEERS="hactl:default keepalived:fast" measures some alone. Then what an hour
 #               of a simulated cluster costs
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make sigstop  each daemon frozen for 0.5 to 30 s, ROUNDS (3) times through the series, with a witness and with two nodes (root)
@@ -48,7 +49,8 @@ demo: lab
 	@lab/demo
 
 bench: lab
-	@lab/bench
+	@lab/setup iproute2 util-linux mmdebstrap
+	@lab/bench $(PEERS)
 	@GOGC=1600 go test -run '^$$' -bench SimulatedHour -benchtime 1x .
 
 bench-sigstop:
@@ -71,7 +73,7 @@ lint:
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt would change: $$out"; exit 1; fi
 	go vet ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
-	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/chaos lab/hosts.sh lab/cluster.sh lab/image lab/systemd lab/vm lab/vm-image lab/vm-init packaging/notices packaging/changelog packaging/deb/* packaging/rpm/*; \
+	@if [ -x "$$(type -P shellcheck)" ]; then shellcheck -x .ci/run lab/setup lab/gotest lab/demo lab/bench lab/peer lab/peers/*.sh lab/chaos lab/hosts.sh lab/cluster.sh lab/image lab/systemd lab/systemd.sh lab/vm lab/vm-image lab/vm-init packaging/notices packaging/changelog packaging/deb/* packaging/rpm/*; \
 	  else echo "shellcheck is not installed: the scripts are not looked at"; fi
 
 unit:

@@ -24,6 +24,7 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"go.etcd.io/raft/v3/raftpb"
+	"golang.org/x/sys/unix"
 )
 
 // daemonOptions are the flags of `hactl daemon`.
@@ -41,7 +42,9 @@ const (
 	eventQueue   = 4096                  // events that may wait for the loop
 	statusGap    = 20 * time.Millisecond // between two Status documents
 	statusStale  = time.Second           // ages in it are no older
-	detailsEvery = 2 * time.Second       // resources are asked for what they have to show
+	detailsEvery = 2 * time.Second       // resources are asked for what they have to show, while somebody looks
+	detailsIdle  = 20 * time.Second      // … and while nobody does
+	lookLasts    = time.Minute           // a look at the status, until the next one
 	readyLimit   = 30 * time.Second      // a monitor that hangs keeps no boot waiting, and systemd gives a start 90 s
 	stopSlack    = 5 * time.Second       // the daemon gives up on its own before systemd kills it
 )
@@ -72,7 +75,9 @@ type daemon struct {
 	mu        sync.Mutex
 	changed   chan struct{} // closed and made anew with each published document
 	details   map[string]groupDetails
-	leaseFile string
+	looked    atomic.Int64  // when somebody looked at the status last
+	look      chan struct{} // somebody does after a while
+	lease     noteFile
 	reload    chan os.Signal // SIGHUP: look at the file now
 	told      string         // the line that systemctl status shows
 }
@@ -101,8 +106,8 @@ func runDaemon(ctx context.Context, o daemonOptions) error {
 }
 
 func runDaemonOnce(ctx context.Context, o daemonOptions) error {
-	d := &daemon{o: o, folder: stateFolder(o.StateDir), events: make(chan any, eventQueue), ended: make(chan struct{}), changed: make(chan struct{}),
-		leaseFile: filepath.Join(o.RunDir, "lease")}
+	d := &daemon{o: o, folder: stateFolder(o.StateDir), events: make(chan any, eventQueue), ended: make(chan struct{}), changed: make(chan struct{}), look: make(chan struct{}, 1),
+		lease: noteFile{path: filepath.Join(o.RunDir, "lease")}}
 	d.log = newLogger(o.LogFormat, os.Stderr, &d.level)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -543,9 +548,24 @@ func (d *daemon) publish(now instant) {
 	d.mu.Unlock()
 }
 
-// askDetails asks the resources for what they have to show, away from the loop.
+// askDetails asks the resources for what they have to show, away from the loop. It takes connections and processes, so it is
+// done seldom while nobody looks.
 func (d *daemon) askDetails(ctx context.Context) {
-	for pause(ctx, detailsEvery) {
+	var asked time.Time
+	for ctx.Err() == nil {
+		every := detailsIdle
+		if time.Since(time.Unix(0, d.looked.Load())) < lookLasts {
+			every = detailsEvery
+		}
+		if left := every - time.Since(asked); left > 0 {
+			select {
+			case <-time.After(left):
+			case <-d.look:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		asked = time.Now()
 		all := map[string]groupDetails{}
 		for _, g := range d.published.Load().status.Groups {
 			ask, cancel := context.WithTimeout(ctx, detailsEvery)
@@ -560,7 +580,15 @@ func (d *daemon) askDetails(ctx context.Context) {
 
 // The controller, for control.go.
 
-func (d *daemon) Status() *Status { return d.published.Load().status }
+func (d *daemon) Status() *Status {
+	if now := time.Now().UnixNano(); d.looked.Swap(now) < now-int64(lookLasts) {
+		select {
+		case d.look <- struct{}{}: // the next look has what is true now
+		default:
+		}
+	}
+	return d.published.Load().status
+}
 
 func (d *daemon) Changed() <-chan struct{} {
 	d.mu.Lock()
@@ -695,18 +723,58 @@ type leaseNote struct {
 func (d *daemon) KeepLease(marks []leaseMark, caretaker bool) {
 	b, err := json.Marshal(leaseNote{d.boot, caretaker, marks})
 	if err == nil {
-		// A folder that a reboot empties needs no fsync; the rename keeps a half-written file from being read.
-		if err = os.WriteFile(d.leaseFile+".new", b, 0o600); err == nil {
-			err = os.Rename(d.leaseFile+".new", d.leaseFile)
-		}
+		err = d.lease.write(b)
 	}
 	if err != nil {
 		d.log.Error("cannot note the lease for a restart", "event", "lease-note-failed", "err", err)
 	}
 }
 
+// noteFile is a file in a folder that a reboot empties, so nothing of it is synced. It is written with each grant, so it is
+// written over where that is safe.
+type noteFile struct {
+	path string
+	file *os.File
+	size int
+}
+
+func (f *noteFile) write(b []byte) error {
+	var there unix.Stat_t
+	inPlace := f.file != nil && max(len(b), f.size) <= os.Getpagesize() &&
+		unix.Fstat(int(f.file.Fd()), &there) == nil && there.Nlink > 0 // nobody has taken it away
+	if !inPlace {
+		return f.replace(b)
+	}
+	// What is within a page is written whole or not at all by whoever is killed meanwhile. Spaces cover what was longer.
+	b = append(b, bytes.Repeat([]byte{' '}, max(0, f.size-len(b)))...)
+	f.size = len(b)
+	_, err := f.file.WriteAt(b, 0)
+	return err
+}
+
+// replace makes the file anew; the rename keeps a half-written one from being read.
+func (f *noteFile) replace(b []byte) error {
+	if f.file != nil {
+		f.file.Close()
+		f.file = nil
+	}
+	file, err := os.OpenFile(f.path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = file.Write(b); err == nil {
+		err = os.Rename(file.Name(), f.path)
+	}
+	if err != nil {
+		file.Close()
+		return err
+	}
+	f.file, f.size = file, len(b)
+	return nil
+}
+
 func (d *daemon) readLease() ([]leaseMark, bool) {
-	b, err := os.ReadFile(d.leaseFile)
+	b, err := os.ReadFile(d.lease.path)
 	var note leaseNote
 	if err != nil || json.Unmarshal(b, &note) != nil || note.Boot != d.boot {
 		return nil, false

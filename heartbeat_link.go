@@ -103,7 +103,8 @@ type link struct {
 	peers    map[string]netip.AddrPort // as in plan; guarded by n.mu
 	everyone []netip.AddrPort          // whom a heartbeat goes to; guarded by n.mu
 	quit     chan struct{}
-	started  bool // guarded by n.mu
+	started  bool            // guarded by n.mu
+	kernel   *netlink.Handle // of the one goroutine that looks; nil: none open
 
 	counts linkCounts
 
@@ -164,6 +165,7 @@ func (l *link) start() {
 		for {
 			select {
 			case <-l.quit:
+				l.hangUp()
 				return
 			case <-tick.C:
 				last = l.look(last)
@@ -223,17 +225,23 @@ func (l *link) look(last sighting) sighting {
 // see reads the interface. When the kernel cannot say, nothing has changed.
 func (l *link) see(last sighting) (sighting, linkState) {
 	s := linkState{Name: l.plan.name, Interface: l.plan.device, State: linkMissing}
-	dev, err := netlink.LinkByName(l.plan.device)
+	h, err := l.ask()
+	if err != nil {
+		return last, l.seen()
+	}
+	dev, err := h.LinkByName(l.plan.device)
 	var none netlink.LinkNotFoundError
 	if errors.As(err, &none) || errors.Is(err, unix.ENODEV) {
 		s.Detail = "there is no interface " + l.plan.device
 		return sighting{}, s
 	}
 	if err != nil {
+		l.hangUp()
 		return last, l.seen()
 	}
-	addrs, err := netlink.AddrList(dev, netlink.FAMILY_ALL)
+	addrs, err := h.AddrList(dev, netlink.FAMILY_ALL)
 	if err != nil {
+		l.hangUp()
 		return last, l.seen()
 	}
 	attrs, own := dev.Attrs(), l.plan.own.Addr().WithZone("")
@@ -255,6 +263,26 @@ func (l *link) see(last sighting) (sighting, linkState) {
 		s.State = linkUp
 	}
 	return now, s
+}
+
+// ask is the socket over which the kernel is asked; it stays open, since that is done all the time.
+func (l *link) ask() (*netlink.Handle, error) {
+	if l.kernel == nil {
+		h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return nil, err
+		}
+		l.kernel = h
+	}
+	return l.kernel, nil
+}
+
+// hangUp closes it: the next question opens another.
+func (l *link) hangUp() {
+	if l.kernel != nil {
+		l.kernel.Close()
+		l.kernel = nil
+	}
 }
 
 // tell logs a change of the link's state. The caller holds l.mu.

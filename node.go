@@ -136,6 +136,7 @@ type node struct {
 	confKnown  instant // when one was last applied here
 	transfer   instant // when leadership was last handed over
 	decideAt   instant
+	led        bool // it led when it decided last
 
 	waiters  []*waiter
 	version  uint64    // counts changes that status may show

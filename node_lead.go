@@ -85,20 +85,25 @@ func (n *node) lead(now instant) {
 		return
 	}
 	n.proposals = slices.DeleteFunc(n.proposals, func(p proposal) bool { return now.sub(p.at) > 10*n.repeatAfter() })
-	// Most events are heartbeats that change nothing: the rules run when something may have, and at each beat.
-	if now < n.decideAt {
+	// Most events are heartbeats that change nothing: the rules run when something may have, and at each beat; on who does
+	// not lead, where they are for people to read, less often while they would change nothing.
+	leads := n.cons.Status().Role == roleLeader
+	if now < n.decideAt && leads == n.led {
 		n.wake(n.decideAt)
 		return
 	}
 	v := n.view(now)
 	d := Decide(n.state, v)
 	n.verdicts, n.ruled = d.Verdicts, d.Cluster
-	n.decideAt = now.add(n.config.Heartbeat.Interval.D())
+	n.decideAt, n.led = now.add(n.config.Heartbeat.Interval.D()), leads
+	if !leads && len(d.Entries) == 0 {
+		n.decideAt = now.add(n.deadtime())
+	}
 	if d.Wake > now {
 		n.decideAt = min(n.decideAt, d.Wake)
 	}
 	n.wake(n.decideAt)
-	if n.cons.Status().Role != roleLeader {
+	if !leads {
 		return
 	}
 	if now < n.blindUntil {

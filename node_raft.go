@@ -361,7 +361,7 @@ func (n *node) found(now instant) {
 			Hash: n.opt.FileHash, Text: n.opt.FileText, Effective: n.opt.Config}},
 	}
 	n.log.Info("founding the cluster", "event", eventFounded, "cluster", cluster)
-	n.begin(now, st, entries, 1, 1)
+	_ = n.begin(now, st, entries, 1, 1) // it has logged why not, and is tried again
 }
 
 // mayFound is "" when this node founds the cluster now: all voters are heard, blank, with the same file, and it is the
@@ -411,7 +411,7 @@ func hashPrefix(hash string) uint64 {
 }
 
 // begin starts a log of this node alone, from a state that the entries are applied to.
-func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64) {
+func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64) error {
 	var events []Event
 	for i := range entries {
 		e := &entries[i]
@@ -419,7 +419,7 @@ func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64
 		more, refused := Apply(st, index, e)
 		if refused != "" {
 			n.log.Error("cannot begin: "+refused, "event", "begin-refused", "kind", e.Kind)
-			return
+			return fmt.Errorf("%s: %s", e.Kind, refused)
 		}
 		events = append(events, more...)
 	}
@@ -438,7 +438,7 @@ func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64
 	if err != nil {
 		n.log.Error("cannot store the new incarnation; nothing has changed", "event", "store-failed", "err", err)
 		n.storeErr = err.Error()
-		return
+		return &hintError{msg: "the new incarnation could not be stored", hint: "see the log: journalctl -u ha"}
 	}
 	for _, ev := range events {
 		n.logEvent(ev)
@@ -449,6 +449,7 @@ func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64
 	for n.drain(now) {
 		// to the point where only the disk is waited for
 	}
+	return nil
 }
 
 // clusterClock is the cluster time now.
@@ -490,9 +491,15 @@ func (n *node) force(now instant, by, reason string, more ...Entry) error {
 		inc.Ancestors = inc.Ancestors[:8]
 	}
 	found := Entry{Kind: entryFound, Node: n.name, Member: n.member, By: by, Why: reason, Incarnation: &inc}
-	n.begin(now, next, append([]Entry{found}, more...), index, term)
-	if n.incarnation() != inc.ID {
-		return &hintError{msg: "the new incarnation could not be stored", hint: "see the log: journalctl -u ha"}
+	for i := range more {
+		if o := next.node(more[i].Node); more[i].Kind == entryFenced && o != nil {
+			// Off is what was heard last, and that is the newest boot in this log: perhaps one whose joining the other did not live
+			// to acknowledge, while the fence was asked for by what was committed.
+			more[i].Boot = o.Boot
+		}
+	}
+	if err := n.begin(now, next, append([]Entry{found}, more...), index, term); err != nil {
+		return err
 	}
 	n.alone = inc.ID
 	return nil

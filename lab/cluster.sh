@@ -189,11 +189,12 @@ crash() {
     kill -9 "${pids[@]}" 2>/dev/null || true # the daemon may have collected some already' _ "$(web_program)"
 }
 
-# noticed SINCE: microseconds from SINCE, of the wall clock, to the failure of a resource that the cluster has recorded after it.
+# noticed SINCE [NODE]: microseconds from SINCE, of the wall clock, to the failure of a resource that the cluster has recorded
+# after it, as NODE (carol) knows.
 noticed() {
   local wall i
   for ((i = 0; i < 200; i++)); do
-    wall=$(on carol hactl history --json | sed -n '/"resource-failed"/s/.*"wall":\([0-9]*\).*/\1/p' | tail -n1)
+    wall=$(on "${2:-carol}" hactl history --json | sed -n '/"resource-failed"/s/.*"wall":\([0-9]*\).*/\1/p' | tail -n1)
     if [[ -n $wall ]] && ((wall / 1000 >= $1)); then
       echo $((wall / 1000 - $1))
       return
