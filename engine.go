@@ -268,13 +268,14 @@ func (a *applying) join() {
 		if g.Owner != n.Name {
 			continue
 		}
-		g.Unleased = false
 		if slices.Contains(a.e.Running, g.Name) {
+			// Still unleased, if it was: who joins may not have learnt yet that maintenance is over.
 			if g.Proof == proofFence || g.Proof == proofDead {
 				g.Proof = "" // who vouched for its death was wrong
 			}
 			continue
 		}
+		g.Unleased = false
 		if g.Phase == phaseBlocked && rebooted {
 			a.bar(g)
 			a.setPhase(g, phaseRevoked)

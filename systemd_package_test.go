@@ -150,6 +150,84 @@ func TestSystemdPackage(t *testing.T) {
 	p.answeredBy("bob serves")
 }
 
+// TestSystemdUpgradeInterrupted: dpkg is killed while it waits for the new daemon, the old daemon dies between unpacking and
+// configuring, and the owner loses its power while the taker is upgraded. No client notices the first two, and each package
+// is whole in the end.
+func TestSystemdUpgradeInterrupted(t *testing.T) {
+	l := newSystemdLab(t, "alice", "bob", "carol")
+	made, err := packages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []string{"alice", "bob", "carol"}
+	key := ""
+	for _, host := range all {
+		for version, text := range made {
+			l.put(host, "/root/hactl_"+version+".deb", text, 0o644)
+		}
+		l.must(host, "dpkg", "-i", "/root/hactl_0.9.0.deb")
+		if key == "" {
+			l.must(host, "hactl", "keygen", "/etc/ha.key")
+			key = l.must(host, "cat", "/etc/ha.key") + "\n"
+		}
+		l.put(host, "/etc/ha.key", key, 0o600)
+		l.put(host, "/etc/ha.toml", "[heartbeat]\ninterval = \"200ms\"\ndeadtime = \"10s\"\n"+readmeConfig(t), 0o644)
+		l.put(host, "/var/www/html/index.html", host+" serves\n", 0o644)
+		if host != "carol" {
+			l.must(host, "systemctl", "disable", "--now", "apache2")
+		}
+	}
+	for _, host := range all {
+		l.must(host, "systemctl", "enable", "--now", "ha")
+	}
+	l.runsOn("web", "alice", all...)
+	p := l.client()
+	p.answeredBy("alice serves")
+	begun, epoch := time.Now(), l.status("bob").testGroup("web").Epoch
+	state := func(host string) string {
+		return l.must(host, "dpkg-query", "-W", "-f", "${db:Status-Status}", "hactl")
+	}
+	upgraded := func(host string) {
+		t.Helper()
+		l.sees(host, "the new version answers", func(s *Status) bool { return strings.Contains(s.Version, "0.9.1") })
+		l.must(host, "dpkg", "--configure", "-a")
+		if s := state(host); s != "installed" {
+			t.Errorf("the package is %s on %s", s, host)
+		}
+	}
+
+	t.Log("dpkg is killed while the new daemon starts")
+	l.put("alice", "/run/systemd/system/ha.service.d/hold.conf", "[Service]\nExecStartPre=sh -c 'while [ -e /run/hold ]; do sleep 0.1; done'\n", 0o644)
+	l.must("alice", "touch", "/run/hold")
+	l.must("alice", "systemd-run", "-q", "--unit=upgrade", "-p", "SendSIGKILL=yes", "dpkg", "-i", "/root/hactl_0.9.1.deb")
+	l.awaitProperty("alice", "ha", "ActiveState", "activating")
+	l.must("alice", "systemctl", "kill", "--signal=KILL", "upgrade")
+	l.awaitProperty("alice", "upgrade", "ActiveState", "failed")
+	if s := state("alice"); s != "half-configured" {
+		t.Errorf("the package is %s after dpkg was killed", s)
+	}
+	l.must("alice", "rm", "/run/hold")
+	l.runsOn("web", "alice", all...)
+	upgraded("alice")
+
+	t.Log("the old daemon dies when its program is another one already")
+	l.must("carol", "dpkg", "--unpack", "/root/hactl_0.9.1.deb")
+	l.must("carol", "kill", "-9", l.mainPID("carol", "ha"))
+	l.runsOn("web", "alice", all...)
+	upgraded("carol")
+	if now := l.status("bob").testGroup("web").Epoch; now != epoch {
+		t.Errorf("the epoch was %d and is %d", epoch, now)
+	}
+	p.neverRefused("interrupted upgrades", begun)
+
+	t.Log("the owner loses its power while the taker is upgraded")
+	l.off("alice")
+	l.must("bob", "dpkg", "-i", "/root/hactl_0.9.1.deb")
+	l.runsOn("web", "bob", "bob", "carol")
+	p.answeredBy("bob serves")
+	upgraded("bob")
+}
+
 // TestPackageIsClean: lintian has nothing to say, and an RPM is made too.
 func TestPackageIsClean(t *testing.T) {
 	mayCluster(t)
