@@ -495,6 +495,9 @@ func (n *node) force(now instant, by, reason string, more ...Entry) error {
 		return &hintError{msg: "the new incarnation could not be stored", hint: "see the log: journalctl -u ha"}
 	}
 	n.alone = inc.ID
+	for _, p := range n.peers.all {
+		p.better = 0 // the new one is compared when they are heard again
+	}
 	return nil
 }
 
