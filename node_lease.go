@@ -597,9 +597,13 @@ func (n *node) decideWant(now instant, g *GroupState, o *order, marks *[]leaseMa
 	n.lapse(now, g, o)
 }
 
-// beaten: another incarnation lives, and this one is about to be set aside.
+// beaten: another incarnation lives, and this one is about to be set aside. Silence ends that only where it counts as death;
+// else what was heard once holds until this node has joined, or was told to go on in a new incarnation.
 func (n *node) beaten() bool {
-	return slices.ContainsFunc(n.peers.all, func(p *peer) bool { return p.better != 0 && n.lastRun.sub(p.at) < n.deadtime() })
+	dies := n.config.Cluster.TwoNode == "ignore"
+	return slices.ContainsFunc(n.peers.all, func(p *peer) bool {
+		return p.better != 0 && (!dies || n.lastRun.sub(p.at) < n.deadtime())
+	})
 }
 
 func (n *node) keepMark(g *GroupState, marks *[]leaseMark) {

@@ -502,6 +502,9 @@ func (n *node) force(now instant, by, reason string, more ...Entry) error {
 		return err
 	}
 	n.alone = inc.ID
+	for _, p := range n.peers.all {
+		p.better = 0 // the new one is compared when they are heard again
+	}
 	return nil
 }
 
