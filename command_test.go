@@ -245,9 +245,10 @@ func TestCommandOverrun(t *testing.T) {
 	bothWays(t, func(t *testing.T) {
 		dir := t.TempDir()
 		script := `trap '' TERM
+			echo working
 			sh -c 'trap "" TERM; echo $$ > $D/child; while :; do sleep 1; done' &
 			setsid sh -c 'trap "" TERM; echo $$ > $D/session; while :; do sleep 1; done' &
-			echo working; while :; do sleep 1; done`
+			while :; do sleep 1; done`
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(nil)
 		deadline, stop := context.WithTimeout(ctx, patience)
