@@ -7,7 +7,7 @@
 # make sigstop  each daemon frozen for 0.5 to 30 s, ROUNDS (3) times through the series, with a witness and with two nodes (root)
 # make chaos    random faults for FOR (30m) from SEED (a fresh one) on two nodes and a witness that are written to; prints the outages
 #               by kind of fault; ^C ends it and leaves nothing behind (root)
-# make check    format, vet, staticcheck, unit tests, race detector; the quicker half of test
+# make check    format, vet, staticcheck, unit tests, race detector; the three-minute part of test
 # make test     all that CI runs: check, and the suite on hosts of namespaces, with real apache2 and systemd, and on virtual
 #               machines where QEMU can be installed (root)
 # make test-vm  the virtual machines alone: the gate on VLANs and bonds, real watchdogs, DRBD (root)
