@@ -91,6 +91,16 @@ func (g *cgroup) pids() []int {
 	return pids
 }
 
+// empty is whether all are gone, with what they held open: a process of several threads leaves the list of pids when the
+// last of them begins to end, and its sockets are closed after that.
+func (g *cgroup) empty() bool {
+	b, err := os.ReadFile(filepath.Join(g.dir, "cgroup.events"))
+	if err != nil {
+		return len(g.pids()) == 0 // removed, or no such file
+	}
+	return !strings.Contains(string(b), "populated 1")
+}
+
 // kill sends SIGKILL to all of them at once, forks under way included.
 func (g *cgroup) kill() error {
 	err := os.WriteFile(filepath.Join(g.dir, "cgroup.kill"), []byte("1"), 0)

@@ -69,10 +69,16 @@ func TestCgroupKill(t *testing.T) {
 			child := pidIn(t, filepath.Join(dir, "child"))
 			endLater(t, child)
 			run, _ := s.current()
+			if run.family.group.empty() {
+				t.Error("the group is empty while they live")
+			}
 			if err := kill(run.family.group); err != nil {
 				t.Fatal(err)
 			}
-			until(t, "all to be gone", func() bool { return len(run.family.members()) == 0 && !lives(child) })
+			until(t, "all to be gone", func() bool { return run.family.ended() && !lives(child) })
+			if left := run.family.members(); len(left) > 0 {
+				t.Errorf("the group is empty, and in it is %s", describe(left))
+			}
 			if err := s.stop(t.Context()); err != nil {
 				t.Fatal(err)
 			}

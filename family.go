@@ -130,7 +130,7 @@ func (f family) kill() error {
 		} else {
 			err = f.signal(unix.SIGKILL)
 		}
-		if len(f.members()) == 0 {
+		if f.ended() {
 			return nil
 		}
 		if !b.wait(ctx, nil) {
@@ -147,12 +147,20 @@ func (f family) kill() error {
 // gone waits until nobody of the family lives; false when ctx ended first.
 func (f family) gone(ctx context.Context) bool {
 	var b pollBackoff
-	for len(f.members()) > 0 {
+	for !f.ended() {
 		if !b.wait(ctx, nil) {
-			return len(f.members()) == 0
+			return f.ended()
 		}
 	}
 	return true
+}
+
+// ended is whether nothing of it holds anything any more.
+func (f family) ended() bool {
+	if f.group != nil {
+		return f.group.empty()
+	}
+	return len(f.members()) == 0
 }
 
 // forget takes the empty control group away.
