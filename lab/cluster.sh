@@ -8,7 +8,7 @@ door=$lan.101                                      # the address alone
 # cluster_write writes what an administrator would: the file, the key, a web server's configuration and a page.
 cluster_write() {
   local name
-  install -D -t "$HACTL_LAB/bin" "$here/../build/"*
+  install -D -t "$HACTL_LAB/bin" "$here/../build/"{hactl,probe,webserver}
   for name in alice bob carol client; do host_disk "$name"; done
   cluster_file >"$HACTL_LAB/ha.toml"
   "$HACTL_LAB/bin/hactl" config check "$HACTL_LAB/ha.toml" >/dev/null
