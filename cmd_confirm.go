@@ -65,7 +65,12 @@ func confirmed(c *cli.Context, q Command, word, question string) error {
 		return operate(c, q, "")
 	}
 	if !isTerminal(c.App.Reader) {
-		return wrongUse("once you have made sure that it is off: add --yes", "nobody can confirm it here: the input is no terminal")
+		sure := map[string]string{
+			commandConfirmDead: "once you have made sure that " + q.Node + " is off",
+			commandQuorum:      "once the others are off, or cut from network and storage",
+			commandFence:       "to switch " + q.Node + " off without a question",
+		}[q.Name]
+		return wrongUse(sure+": add --yes", "nobody can confirm it here: the input is no terminal")
 	}
 	if err := operate(c, q, ""); err != nil {
 		return err
