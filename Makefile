@@ -1,7 +1,7 @@
 # make build    the static binary
 # make demo     two nodes, a witness and a client on this machine, in under a minute (root)
 # make bench    what a client sees of failures and moves, as medians of RUNS (5), with hactl and with other cluster managers on
-#               the same hosts, an hour long (root); PEERS="hactl:default keepalived:fast" measures some alone. Then what an hour
+#               the same hosts (root; takes long); PEERS="hactl:default keepalived:fast" measures some alone. Then what an hour
 #               of a simulated cluster costs
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make sigstop  each daemon frozen for 0.5 to 30 s, ROUNDS (3) times through the series, with a witness and with two nodes (root)

@@ -138,8 +138,11 @@ func (f family) kill() error {
 		}
 	}
 	left := f.members()
-	if len(left) == 0 {
+	switch {
+	case f.ended():
 		return nil
+	case len(left) == 0:
+		return errors.Join(err, errors.New("what was sent SIGKILL is ending, and may still hold its ports and files"))
 	}
 	return errors.Join(err, fmt.Errorf("still there after SIGKILL: %s", describe(left)))
 }

@@ -419,7 +419,7 @@ func (n *node) begin(now instant, st *State, entries []Entry, index, term uint64
 		more, refused := Apply(st, index, e)
 		if refused != "" {
 			n.log.Error("cannot begin: "+refused, "event", "begin-refused", "kind", e.Kind)
-			return fmt.Errorf("%s: %s", e.Kind, refused)
+			return &hintError{msg: fmt.Sprintf("this state does not allow it (%s): %s", e.Kind, refused), hint: "nothing has changed; hactl status says who is heard and what is known"}
 		}
 		events = append(events, more...)
 	}
