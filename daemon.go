@@ -71,6 +71,9 @@ type daemon struct {
 	aside    sync.WaitGroup // what the loop does not wait for
 	ended    chan struct{}  // closed when the loop is over: nobody takes events any more
 
+	meeting     atomic.Pointer[meeting] // the newest, whichever write of it is under way
+	meetingSave sync.Mutex
+
 	published atomic.Pointer[published]
 	mu        sync.Mutex
 	changed   chan struct{} // closed and made anew with each published document
@@ -328,11 +331,15 @@ func (d *daemon) begin(restored *restored, m member) error {
 	if err != nil {
 		d.log.Warn("whether this node has joined since the boot is not known", "event", "boot-unknown", "err", err)
 	}
+	met, err := d.folder.Meeting()
+	if err != nil {
+		d.log.Warn("whether another incarnation of the cluster was met is not known", "event", "meeting-unknown", "err", err)
+	}
 	d.node, err = newNode(boottime(), nodeOptions{
 		Name: d.name, Session: d.net.Session(), Boot: d.boot, Bootstrap: d.o.Bootstrap, Member: m.ID, Born: boottime(),
 		Wall: func() int64 { return time.Now().UnixNano() }, Random: random, Log: d.log,
 		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Listed: d.listed, Restored: restored,
-		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker, Fencer: d.fencer,
+		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker, Met: met, Fencer: d.fencer,
 		Watchdog: d.dog, DogLeft: d.dog.is,
 	}, d.net, d.host, d)
 	if err == nil {
@@ -709,6 +716,18 @@ func (d *daemon) KeepJoined() {
 	d.aside.Go(func() {
 		if err := d.folder.SaveBoot(bootNote{Boot: d.boot, Joined: true}); err != nil {
 			d.log.Error("cannot remember that this node has joined", "event", "store-failed", "err", err)
+		}
+	})
+}
+
+// KeepMeeting waits for no disk either: who crashes before the note is there is like one who was cut off before the glimpse.
+func (d *daemon) KeepMeeting(m meeting) {
+	d.meeting.Store(&m)
+	d.aside.Go(func() {
+		d.meetingSave.Lock()
+		defer d.meetingSave.Unlock()
+		if err := d.folder.SaveMeeting(*d.meeting.Load()); err != nil {
+			d.log.Error("cannot remember that this node has to join another incarnation of the cluster", "event", "store-failed", "err", err)
 		}
 	})
 }

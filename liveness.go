@@ -51,7 +51,8 @@ func (p *peers) heard(r received) *peer {
 		return q
 	}
 	if q.session != r.Session {
-		*q = peer{name: q.name, session: r.Session, since: r.At, unsure: q.unsure}
+		// A daemon that starts anew has said nothing yet of the incarnation that it lives in.
+		*q = peer{name: q.name, session: r.Session, since: r.At, unsure: q.unsure, better: q.better}
 	}
 	q.at = max(q.at, r.At)
 	if r.Link != "" {

@@ -33,6 +33,7 @@ type nodeOptions struct {
 	Joined    bool        // this node has joined since its kernel booted
 	Lease     []leaseMark // what the last process was granted, if in this boot
 	Caretaker bool        // and whether it was a caretaker
+	Met       meeting     // better incarnations that were glimpsed, before a reboot too
 	Watchdog  watchdog    // nil: none
 	DogLeft   dogState    // what a process before this one left running
 	Fencer    fencer      // calls the fence devices of the config
@@ -52,6 +53,8 @@ type keeper interface {
 	KeepLease(marks []leaseMark, caretaker bool)
 	// KeepJoined remembers that this node has joined since its kernel booted.
 	KeepJoined()
+	// KeepMeeting remembers, beyond a reboot, which peers were heard in an incarnation that this node's yields to.
+	KeepMeeting(m meeting)
 	// Accept is told each config generation that came into force here.
 	Accept(c ConfigState)
 }
@@ -87,6 +90,7 @@ type node struct {
 	disowned   instant // when the leader first said that this node is no member; 0: it has not
 	lostFork   string  // an incarnation that was given up and is no ancestor of the one that lives
 	lostForkAt instant
+	met        meeting // what KeepMeeting was told last
 
 	// liveness and leases
 	peers       peers
@@ -172,6 +176,7 @@ func newNode(now instant, opt nodeOptions, tr transport, act actuator, keep keep
 	if err := n.load(now, opt.Restored); err != nil {
 		return nil, err
 	}
+	n.recall(now, opt.Met)
 	return n, nil
 }
 
@@ -252,6 +257,7 @@ func (n *node) advance(now instant) {
 		}
 	}
 	n.rejoin(now)
+	n.keepMeeting()
 	n.found(now)
 	n.tellSick(now)
 	n.beat(now)

@@ -607,6 +607,37 @@ func (n *node) meet(now instant, p *peer) {
 	n.setAside(now, fmt.Sprintf("%s lives in incarnation %d of the cluster", p.name, h.Counter))
 }
 
+// keepMeeting remembers the glimpse of a better incarnation until this node lives in another one itself: neither a reboot nor
+// a new daemon is a reason to take up again what must yield. It outlives a crash while the state is set aside, too.
+func (n *node) keepMeeting() {
+	if n.state == nil {
+		return
+	}
+	m := meeting{Incarnation: n.incarnation()}
+	for _, p := range n.peers.all {
+		if p.better != 0 {
+			m.Peers = append(m.Peers, p.name)
+		}
+	}
+	known := n.met.Incarnation == m.Incarnation
+	if known && slices.Equal(n.met.Peers, m.Peers) || !known && len(m.Peers) == 0 {
+		return
+	}
+	n.met = m
+	n.keep.KeepMeeting(m)
+}
+
+// recall takes up the glimpses of the process before this one.
+func (n *node) recall(now instant, m meeting) {
+	if m.Incarnation != n.incarnation() {
+		return
+	}
+	n.met = m
+	for _, name := range m.Peers {
+		n.peers.get(name).better = now
+	}
+}
+
 func descendsFrom(ancestors []Ancestor, id uint64) bool {
 	return slices.ContainsFunc(ancestors, func(a Ancestor) bool { return a.ID == id })
 }

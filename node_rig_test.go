@@ -38,6 +38,7 @@ func (r *rig) Save(w write)                        { r.writes = append(r.writes,
 func (r *rig) Replace(_ string, _ member, w write) { r.writes = append(r.writes, w) }
 func (r *rig) KeepLease([]leaseMark, bool)         {}
 func (r *rig) KeepJoined()                         {}
+func (r *rig) KeepMeeting(meeting)                 {}
 func (r *rig) Accept(c ConfigState)                { r.kept = append(r.kept, c) }
 
 // rigConfig has these nodes, and a group "web" of one address.

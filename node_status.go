@@ -185,6 +185,9 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 		switch mine := g.Owner == n.name; {
 		case mine && n.beaten():
 			x.State, x.Why = "stopping", "another incarnation of the cluster lives, and may run it elsewhere"
+			if n.agent.stopped(g.Name) {
+				x.State, x.Rule = "waiting", ""
+			}
 		case mine && n.isShut(g.Name):
 			x.State, x.Rule = "waiting", "" // what the log that is known here says of it may be over
 			x.Why = fmt.Sprintf("the lease of %s is over: its addresses are shut here, and what else runs is stopped soon; another node may run it by now", n.name)

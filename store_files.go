@@ -197,6 +197,21 @@ func (d stateFolder) Boot() (b bootNote, err error) {
 	return b, err
 }
 
+// meeting says which peers were last heard in an incarnation that this node's own yields to.
+type meeting struct {
+	Incarnation uint64   `json:"incarnation"` // this node's; in another one the note says nothing
+	Peers       []string `json:"peers"`
+}
+
+func (d stateFolder) SaveMeeting(m meeting) error {
+	return saveNote(filepath.Join(string(d), "met"), m)
+}
+
+func (d stateFolder) Meeting() (m meeting, err error) {
+	err = readNote(filepath.Join(string(d), "met"), &m)
+	return m, err
+}
+
 // SaveNode keeps the name that this node was recognized by.
 func (d stateFolder) SaveNode(name string) error {
 	return saveNote(filepath.Join(string(d), "node"), name)

@@ -893,12 +893,16 @@ func TestStateFolder(t *testing.T) {
 	if base, err = d.Base(); err != nil || base.Generation != 7 || base.Hash != "ab" {
 		t.Errorf("%+v, %v", base, err)
 	}
-	if err := errors.Join(d.SaveBoot(bootNote{Boot: "b", Joined: true}), d.SaveNode("alice")); err != nil {
+	met := meeting{Incarnation: 7, Peers: []string{"bob"}}
+	if err := errors.Join(d.SaveBoot(bootNote{Boot: "b", Joined: true}), d.SaveNode("alice"), d.SaveMeeting(met)); err != nil {
 		t.Fatal(err)
 	}
 	boot, err := d.Boot()
 	if name, err2 := d.Node(); err != nil || err2 != nil || !boot.Joined || boot.Boot != "b" || name != "alice" {
 		t.Errorf("%+v, %v, %q, %v", boot, err, name, err2)
+	}
+	if m, err := d.Meeting(); err != nil || m.Incarnation != met.Incarnation || !slices.Equal(m.Peers, met.Peers) {
+		t.Errorf("%+v, %v", m, err)
 	}
 	if err := os.WriteFile(filepath.Join(string(d), "boot"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)

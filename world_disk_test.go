@@ -20,6 +20,7 @@ type worldDisk struct {
 	member   member
 	durable  *restored // nil: blank
 	joined   string    // kernel boot in which this node last joined
+	met      meeting   // better incarnations that were glimpsed
 	base     string    // hash of what was last accepted
 	aside    int       // folders kept aside
 	queue    []diskJob
@@ -56,7 +57,7 @@ func (d *worldDisk) open() (*restored, member) {
 
 // wipe empties the folder; corrupt makes it unreadable, so that a starting daemon sets it aside. Both lose the member id.
 func (d *worldDisk) wipe() {
-	d.durable, d.member, d.joined, d.base = nil, member{}, "", ""
+	d.durable, d.member, d.joined, d.base, d.met = nil, member{}, "", "", meeting{}
 	d.queue, d.held = nil, nil
 }
 
@@ -213,6 +214,8 @@ func (l *life) Replace(why string, m member, w write) {
 func (l *life) KeepLease(marks []leaseMark, caretaker bool) {
 	l.m.run = leaseNote{Boot: l.m.bootID(), Caretaker: caretaker, Marks: slices.Clone(marks)}
 }
+
+func (l *life) KeepMeeting(m meeting) { l.m.disk.met = m }
 
 func (l *life) KeepJoined() { l.m.disk.joined = l.m.bootID() }
 

@@ -378,6 +378,7 @@ func (m *machine) start(bootstrap bool) error {
 		Wall: func() int64 { return worldEpoch.Add(m.w.now + m.wall).UnixNano() }, Random: m.w.random,
 		Log: slog.New(worldLog{m}), Config: inForce, FileHash: configHash(m.file), FileText: m.w.compressed(m.file), Restored: rs,
 		Listed: cfg.node(m.name) != nil, Joined: m.disk.joined == m.bootID(), Fencer: l, Watchdog: l, DogLeft: m.dog.state(),
+		Met: m.disk.met,
 	}
 	if m.run.Boot == m.bootID() {
 		opt.Lease, opt.Caretaker = slices.Clone(m.run.Marks), m.run.Caretaker
