@@ -350,7 +350,7 @@ func (n *node) judgeQuorum(now instant) {
 	if n.cons != nil && n.state != nil {
 		st := n.cons.Status()
 		n.judgeHearing(now, n.names(st.Members.Voters))
-		n.quorumNow = st.Leader != 0 && (st.Voter || st.Learner)
+		n.quorumNow = st.Leader != 0 && (st.Voter || st.Learner && n.follows(now, st.Leader))
 	}
 	if n.quorumNow {
 		n.quorumAt = now
@@ -373,6 +373,22 @@ func (n *node) judgeQuorum(now instant) {
 	} else {
 		n.log.Warn("no leader with a majority is known", "event", "quorum-lost")
 	}
+}
+
+// follows tells whether the leader is heard and lives in this node's incarnation. Raft tells a voter when it is gone; a learner
+// holds no elections and keeps it for ever.
+func (n *node) follows(now instant, leader uint64) bool {
+	name := n.nameOf(leader)
+	if name == "" {
+		return false
+	}
+	p := n.peers.get(name)
+	until := p.at.add(n.deadtime())
+	if p.at == 0 || now >= until || p.beat.Incarnation != n.incarnation() {
+		return false
+	}
+	n.wake(until)
+	return true
 }
 
 // cutOff tells whether there is no leader to say goodbye to, and not only because one is being elected.

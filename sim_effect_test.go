@@ -1,6 +1,6 @@
 // What if a process is stopped between its decision and what it does? In a third of the simulated clusters the two are separate
-// events: a grant that the node has counted reaches the kernel a moment later, an announcement leaves a moment later, an
-// operation begins a moment later, and a freeze in between lets them happen when it is over.
+// events: a grant that the node has counted reaches the kernel a moment later, a message or an announcement leaves a moment
+// later, an operation begins a moment later, and a freeze in between lets them happen when it is over, in their order.
 
 package main
 

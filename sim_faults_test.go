@@ -121,8 +121,11 @@ func (s *simRun) around() time.Duration {
 }
 
 func (s *simRun) killOne() {
-	name := s.target()
-	if s.play("kill " + name) {
+	name, end := s.target(), "kill "
+	if s.planned.IntN(3) == 0 {
+		end = "restart " // the next daemon is announced, and may be late all the same
+	}
+	if s.play(end + name) {
 		s.later(s.around(), "start %s", name)
 	}
 }

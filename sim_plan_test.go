@@ -36,6 +36,7 @@ type simRun struct {
 	kind    string
 	chance  *rand.Rand
 	extra   *rand.Rand   // for what only some clusters have
+	planned *rand.Rand   // for restarts that are announced
 	split   bool         // see sim_effect_test.go
 	onboard bool         // their fence devices have the power of the machine
 	setup   clusterSetup // as it was founded
@@ -60,7 +61,8 @@ type simStep struct {
 }
 
 func newSimRun(t *testing.T, seed uint64) *simRun {
-	s := &simRun{t: t, seed: seed, chance: rand.New(rand.NewPCG(seed, 100)), extra: rand.New(rand.NewPCG(seed, 101))}
+	s := &simRun{t: t, seed: seed, chance: rand.New(rand.NewPCG(seed, 100)), extra: rand.New(rand.NewPCG(seed, 101)),
+		planned: rand.New(rand.NewPCG(seed, 102))}
 	s.kind = []string{simChaos, simChaos, simChaos, simChaos, simChaos, simSingle, simCold, simDeath}[s.chance.IntN(8)]
 	s.setup = s.draw()
 	s.drawFences(&s.setup)

@@ -73,6 +73,9 @@ func (s *story) machine(f []string) error {
 			return fmt.Errorf("no daemon runs")
 		}
 		m.life.enter(func(l *life) { l.node.Restart(m.now()) })
+		if s.w.split {
+			s.w.run(effectTakes) // it ends when its words are sent
+		}
 		m.kill()
 	case "kill": // the daemon alone
 		m.kill()

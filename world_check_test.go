@@ -232,6 +232,10 @@ func (c *worldChecks) begins(l *life, a action) {
 	}
 	key := fmt.Sprintf("%s/%x", a.Group, n.state.Incarnation.ID)
 	if a.Epoch < c.epochs[key] {
+		if l.m.stood() { // it still believes in its lease
+			c.window("started under an old epoch: its machine stood still")
+			return
+		}
 		c.fail("%s starts %s under epoch %d, and %d was started already", l.m.name, a.Resource, a.Epoch, c.epochs[key])
 	}
 	c.epochs[key] = max(c.epochs[key], a.Epoch)

@@ -158,26 +158,30 @@ func (p *worldPort) datagram(m message, to string) {
 			continue
 		}
 		raw := p.sealer.seal(worldKey, m)
-		n.sent++
-		target := n.w.host(on.peer)
-		if target == nil || !n.passes(p.l.m, target, on.link) || n.loss > 0 && n.w.chance.net.Float64() < n.loss {
-			continue
+		p.l.effect(func() { p.transmit(on, raw, held) })
+	}
+}
+
+func (p *worldPort) transmit(on worldOn, raw []byte, held time.Duration) {
+	n := &p.l.w.net
+	n.sent++
+	target := n.w.host(on.peer)
+	if target == nil || !n.passes(p.l.m, target, on.link) || n.loss > 0 && n.w.chance.net.Float64() < n.loss {
+		return
+	}
+	sent := n.w.now
+	deliver := func() {
+		if l := target.life; l != nil {
+			l.enter(func(l *life) {
+				if l.port.take(raw, on.link) && target.heard == 0 && sent >= target.woke && l.began <= target.slept {
+					target.heard = n.w.now
+				}
+			})
 		}
-		link := on.link
-		sent := n.w.now
-		deliver := func() {
-			if l := target.life; l != nil {
-				l.enter(func(l *life) {
-					if l.port.take(raw, link) && target.heard == 0 && sent >= target.woke && l.began <= target.slept {
-						target.heard = n.w.now
-					}
-				})
-			}
-		}
-		n.w.after(n.delay()+held, deliver)
-		if n.twice > 0 && n.w.chance.net.Float64() < n.twice {
-			n.w.after(n.delay(), deliver)
-		}
+	}
+	n.w.after(n.delay()+held, deliver)
+	if n.twice > 0 && n.w.chance.net.Float64() < n.twice {
+		n.w.after(n.delay(), deliver)
 	}
 }
 
