@@ -160,16 +160,17 @@ func (d *daemon) live(ctx context.Context) error {
 // tooOld: the cluster has agreed on what this binary does not know. Its folder stays as it is.
 type tooOld struct {
 	state *State
-	level int
+	level int // the cluster's
+	knows int // this binary
 }
 
 func (e *tooOld) Error() string {
 	return fmt.Sprintf("this hactl is too old for its cluster: the cluster is at feature level %d, and version %s knows no more than %d",
-		e.level, versionText(), featureLevel)
+		e.level, versionText(), e.knows)
 }
 
 // checkLevel is for a state that was stored or told by others, and for what the log has after it.
-func checkLevel(s *State, entries []*raftpb.Entry) error {
+func checkLevel(s *State, entries []*raftpb.Entry, knows int) error {
 	if s == nil {
 		return nil
 	}
@@ -180,8 +181,8 @@ func checkLevel(s *State, entries []*raftpb.Entry) error {
 			level = max(level, e.Feature)
 		}
 	}
-	if level > featureLevel {
-		return &tooOld{s, level}
+	if level > knows {
+		return &tooOld{s, level, knows}
 	}
 	return nil
 }
@@ -250,7 +251,7 @@ func (d *daemon) open(ctx context.Context) (*restored, member, error) {
 	if found.Restored != nil {
 		st, err := stateOf(found.Restored)
 		if err == nil {
-			if err := checkLevel(st, found.Restored.Entries); err != nil {
+			if err := checkLevel(st, found.Restored.Entries, featureLevel); err != nil {
 				d.store.Close()
 				return nil, member{}, err
 			}
@@ -336,7 +337,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 		d.log.Warn("whether another incarnation of the cluster was met is not known", "event", "meeting-unknown", "err", err)
 	}
 	d.node, err = newNode(boottime(), nodeOptions{
-		Name: d.name, Session: d.net.Session(), Boot: d.boot, Bootstrap: d.o.Bootstrap, Member: m.ID, Born: boottime(),
+		Name: d.name, Session: d.net.Session(), Boot: d.boot, Bootstrap: d.o.Bootstrap, Member: m.ID, Born: boottime(), Level: featureLevel,
 		Wall: func() int64 { return time.Now().UnixNano() }, Random: random, Log: d.log,
 		Config: cfg, FileHash: d.files.hash, FileText: compress(d.files.text), Listed: d.listed, Restored: restored,
 		Joined: joined.Joined && joined.Boot == d.boot, Lease: marks, Caretaker: caretaker, Met: met, Fencer: d.fencer,
@@ -455,7 +456,7 @@ func (d *daemon) loop(ctx context.Context) error {
 			d.log.Warn("second signal: ending at once, what runs is left running", "event", "daemon-forced")
 			return nil
 		}
-		if err := checkLevel(d.node.state, nil); err != nil {
+		if err := checkLevel(d.node.state, nil, featureLevel); err != nil {
 			return err
 		}
 		d.retire()

@@ -7,6 +7,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -385,13 +386,13 @@ func (r *ruling) leaderRank(node string) int {
 }
 
 func (r *ruling) raiseFeature() bool {
-	lowest := featureLevel
+	lowest := math.MaxInt
 	for i := range r.s.Nodes {
 		if n := &r.s.Nodes[i]; n.Member != 0 {
 			lowest = min(lowest, n.Feature)
 		}
 	}
-	if lowest <= r.s.Feature {
+	if lowest <= r.s.Feature || lowest == math.MaxInt {
 		return false
 	}
 	r.propose(Entry{Kind: entryFeature, Feature: lowest, Rule: "C8", Why: "all members can do it"})

@@ -20,6 +20,7 @@ type nodeOptions struct {
 	Session   uint64 // of the transport
 	Boot      string // kernel boot id
 	Bootstrap bool   // found a cluster without waiting for the other voters
+	Level     int    // feature level that this binary can do
 	Member    uint64 // raft id from the state folder
 	Born      instant
 	Wall      func() int64  // Unix ns, for people

@@ -350,7 +350,7 @@ func (n *node) proposeJoin(now instant, me *NodeState) {
 	}
 	enforce := n.enforcement()
 	if n.propose(now, Entry{Kind: entryJoin, Node: n.name, Member: n.member, Session: n.opt.Session, Base: me.Session, Boot: n.opt.Boot,
-		Running: n.agent.running(), Feature: featureLevel, Enforce: &enforce}) {
+		Running: n.agent.running(), Feature: n.opt.Level, Enforce: &enforce}) {
 		n.joining = true
 	}
 }

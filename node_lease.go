@@ -267,7 +267,7 @@ func (n *node) beat(now instant) {
 // once; it does not while it cannot store its state.
 func (n *node) describe(now instant) heartbeat {
 	h := heartbeat{Clock: now, Interval: n.config.Heartbeat.Interval.D(), Member: n.member, Boot: hashPrefix(n.opt.Boot),
-		Feature: featureLevel, Wall: n.opt.Wall(), FileHash: hashPrefix(n.opt.FileHash), Heard: n.peers.list(now, n.linkNames(), n.deadtime())}
+		Feature: uint16(n.opt.Level), Wall: n.opt.Wall(), FileHash: hashPrefix(n.opt.FileHash), Heard: n.peers.list(now, n.linkNames(), n.deadtime())}
 	flag := func(f uint16, on bool) {
 		if on {
 			h.Flags |= f

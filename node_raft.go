@@ -355,7 +355,7 @@ func (n *node) found(now instant) {
 	cluster := fmt.Sprintf("%016x", n.opt.Random())
 	st := &State{ClusterID: cluster}
 	entries := []Entry{
-		{Kind: entryFound, Node: n.name, Member: n.member, Feature: featureLevel, On: n.opt.Bootstrap,
+		{Kind: entryFound, Node: n.name, Member: n.member, Feature: n.opt.Level, On: n.opt.Bootstrap,
 			Incarnation: &Incarnation{Counter: 1, ID: n.opt.Random()}},
 		{Kind: entryConfig, By: n.name, Why: "the file of the founder", Config: &ConfigState{
 			Hash: n.opt.FileHash, Text: n.opt.FileText, Effective: n.opt.Config}},
@@ -728,7 +728,7 @@ func (n *node) compareStates(now instant, p *peer) {
 	if n.state == nil || n.cons == nil || h.Incarnation != n.incarnation() || h.Applied != n.state.Index {
 		return // says nothing
 	}
-	if h.StateHash == n.stateHash || h.Feature != featureLevel {
+	if h.StateHash == n.stateHash || int(h.Feature) != n.opt.Level {
 		p.differs = 0
 		return
 	}

@@ -62,7 +62,7 @@ func newRig(t *testing.T, c *Config) *rig {
 	t.Helper()
 	r := &rig{t: t, now: at(1000), runs: map[string]bool{}, fails: map[string]bool{}, shut: map[string]bool{}, leases: map[string][]instant{}, random: 100}
 	var err error
-	r.n, err = newNode(r.now, nodeOptions{Name: c.Nodes[0].Name, Session: 7, Boot: "boot", Bootstrap: true, Member: 11, Born: r.now,
+	r.n, err = newNode(r.now, nodeOptions{Name: c.Nodes[0].Name, Session: 7, Level: featureLevel, Boot: "boot", Bootstrap: true, Member: 11, Born: r.now,
 		Wall: func() int64 { return int64(r.now) }, Random: func() uint64 { r.random++; return r.random },
 		Log: slog.New(slog.DiscardHandler), Config: c, FileHash: "first"}, r, r, r)
 	if err != nil {

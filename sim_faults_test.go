@@ -49,7 +49,7 @@ func simFaults() []simFault {
 
 // fault draws one and lets it happen.
 func (s *simRun) fault() {
-	if s.powerFault() || s.reachFault() || s.snagFault() {
+	if s.powerFault() || s.reachFault() || s.snagFault() || s.oldFolder() {
 		return
 	}
 	faults, sum := simFaults(), 0
@@ -122,8 +122,11 @@ func (s *simRun) around() time.Duration {
 
 func (s *simRun) killOne() {
 	name, end := s.target(), "kill "
-	if s.planned.IntN(3) == 0 {
+	if s.more.IntN(3) == 0 {
 		end = "restart " // the next daemon is announced, and may be late all the same
+	}
+	if s.newer && s.more.IntN(2) == 0 {
+		s.play(fmt.Sprintf("version %s %d", name, featureLevel+1))
 	}
 	if s.play(end + name) {
 		s.later(s.around(), "start %s", name)
@@ -276,6 +279,27 @@ func (s *simRun) forget() {
 	s.later(s.around(), "start %s", name)
 }
 
+// oldFolder puts an old copy of a state folder back, while all is well: its node has forgotten what it promised, and only a
+// leader's word can tell it. false: it does not.
+func (s *simRun) oldFolder() bool {
+	if s.more.IntN(25) != 0 || len(s.pending) > 0 || !s.well() {
+		return false
+	}
+	name := s.target()
+	if !s.play("copy " + name) {
+		return false
+	}
+	s.goTo(s.w.now - s.begun + time.Duration(s.more.IntN(3000))*time.Millisecond)
+	if leader := s.w.leader(); leader == nil || leader.name == name || !s.well() || !s.mayForget(name) {
+		return false
+	}
+	s.play("kill " + name)
+	s.play("roll-back " + name)
+	s.play("start " + name)
+	s.goTo(s.w.now - s.begun + 2*s.deadtime())
+	return true
+}
+
 func (s *simRun) mayForget(name string) bool {
 	n := s.w.best()
 	if n == nil {
@@ -407,6 +431,9 @@ func (s *simRun) word() {
 		return
 	}
 	if len(on)+len(off) == len(s.w.hosts) && len(on) == 1 && s.chance.IntN(2) == 0 {
+		if s.more.IntN(3) == 0 {
+			s.play("trap " + on[0])
+		}
 		s.play("ask " + on[0] + " quorum force")
 		return
 	}

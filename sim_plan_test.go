@@ -26,7 +26,8 @@ var interesting = []string{
 	"cold start", eventBlocked, eventForced, "learner again", "caretaker-on", "lease-over", "lease-back", "yielded", "store-failed",
 	"incarnation-met", "crash while the folder is replaced", eventMaintained, eventRemoved, eventRetry, eventConfirmDead, eventUnfit,
 	"single failure", "frozen owner", "stalled owner", "late end", eventLeft, "leader-hand-over", eventLeaseShorter,
-	"decided and not told", "an operator's wrong word", "reset",
+	"decided and not told", "an operator's wrong word", "reset", "too old", "an old state folder", "a crash while it is forced",
+	eventFeature,
 }
 
 // simRun is one seed.
@@ -36,7 +37,8 @@ type simRun struct {
 	kind    string
 	chance  *rand.Rand
 	extra   *rand.Rand   // for what only some clusters have
-	planned *rand.Rand   // for restarts that are announced
+	more    *rand.Rand   // for what an operator does with a daemon and its folder
+	newer   bool         // its nodes get a newer version one after the other
 	split   bool         // see sim_effect_test.go
 	onboard bool         // their fence devices have the power of the machine
 	setup   clusterSetup // as it was founded
@@ -62,12 +64,13 @@ type simStep struct {
 
 func newSimRun(t *testing.T, seed uint64) *simRun {
 	s := &simRun{t: t, seed: seed, chance: rand.New(rand.NewPCG(seed, 100)), extra: rand.New(rand.NewPCG(seed, 101)),
-		planned: rand.New(rand.NewPCG(seed, 102))}
+		more: rand.New(rand.NewPCG(seed, 102))}
 	s.kind = []string{simChaos, simChaos, simChaos, simChaos, simChaos, simSingle, simCold, simDeath}[s.chance.IntN(8)]
 	s.setup = s.draw()
 	s.drawFences(&s.setup)
 	s.drawTargets(&s.setup)
 	s.split = s.extra.IntN(3) == 0
+	s.newer = (s.kind == simChaos || s.kind == simCold) && s.more.IntN(4) == 0
 	return s
 }
 
@@ -338,6 +341,12 @@ func (s *simRun) repair() {
 				line += " 1ms"
 			}
 			s.play(line)
+		}
+		if s.newer {
+			s.play(fmt.Sprintf("version %s %d", m.name, featureLevel+1))
+			if m.life != nil && m.life.node.opt.Level < m.level {
+				s.play("restart " + m.name)
+			}
 		}
 		switch {
 		case !m.power:

@@ -77,6 +77,10 @@ func (s *story) machine(f []string) error {
 			s.w.run(effectTakes) // it ends when its words are sent
 		}
 		m.kill()
+	case "version": // NODE LEVEL: what the next daemon there can do
+		level, err := strconv.Atoi(f[2])
+		m.level = level
+		return err
 	case "kill": // the daemon alone
 		m.kill()
 	case "crash": // a power cut
@@ -118,6 +122,16 @@ func (s *story) machine(f []string) error {
 		} else {
 			m.disk.corrupt()
 		}
+	case "copy": // NODE: a backup of its state folder
+		if m.disk.durable == nil {
+			return fmt.Errorf("it is blank")
+		}
+		m.disk.backUp()
+	case "roll-back": // NODE: that backup is put back
+		if m.life != nil || m.disk.copied == nil {
+			return fmt.Errorf("the daemon runs, or there is no copy")
+		}
+		m.disk.putBack()
 	case "full": // disk on NODE
 		m.disk.full = "no space left on device: free some space there"
 	case "room": // on NODE

@@ -448,6 +448,11 @@ func (h worldLog) Handle(_ context.Context, r slog.Record) error {
 		text += " (" + strings.Join(more, ", ") + ")"
 	}
 	h.m.w.tell("%s: %s", h.m.name, text)
+	if id == "log-broken" && h.m.disk.old {
+		h.m.disk.old = false // it is as it must be: a backup was put back
+		h.m.w.checks.meet("an old state folder")
+		return nil
+	}
 	if r.Level >= slog.LevelError && slices.Contains([]string{"log-broken", "entry-unreadable", "begin-refused", "state-differs"}, id) {
 		h.m.w.checks.fail("%s: %s", h.m.name, text)
 	}

@@ -6,6 +6,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -30,6 +31,28 @@ type worldDisk struct {
 	turn     uint64 // counts processes: what an earlier one asked for is not reported
 	trap     bool   // the power is cut while the folder is replaced
 	accepted []uint64
+	copied   *folderCopy // a backup of the folder
+	old      bool        // it was put back
+}
+
+// folderCopy is what a backup of the state folder holds.
+type folderCopy struct {
+	member  member
+	durable *restored
+	joined  string
+	met     meeting
+	base    string
+}
+
+// backUp copies the folder of a running daemon; putBack is what an operator does who thinks that this is a good idea.
+func (d *worldDisk) backUp() {
+	d.copied = &folderCopy{d.member, cloneRestored(d.durable), d.joined, d.met, d.base}
+}
+
+func (d *worldDisk) putBack() {
+	c := d.copied
+	d.member, d.durable, d.joined, d.met, d.base = c.member, cloneRestored(c.durable), c.joined, c.met, c.base
+	d.queue, d.held, d.copied, d.old = nil, nil, nil, true
 }
 
 type diskJob struct {
@@ -208,6 +231,9 @@ func (d *worldDisk) apply(w write) {
 func (l *life) Save(w write) { l.m.disk.push(diskJob{l: l, w: w}) }
 
 func (l *life) Replace(why string, m member, w write) {
+	if l.m.disk.trap && strings.HasPrefix(why, "incarnation-") {
+		l.w.checks.meet("a crash while it is forced")
+	}
 	l.m.disk.push(diskJob{l: l, w: w, replace: true, member: m})
 }
 

@@ -173,7 +173,9 @@ func (p *worldPort) transmit(on worldOn, raw []byte, held time.Duration) {
 	deliver := func() {
 		if l := target.life; l != nil {
 			l.enter(func(l *life) {
-				if l.port.take(raw, on.link) && target.heard == 0 && sent >= target.woke && l.began <= target.slept {
+				// Only who was there before can have a moment of both clocks to compare with.
+				knew := max(l.began, p.l.began) <= target.slept
+				if l.port.take(raw, on.link) && target.heard == 0 && sent >= target.woke && knew {
 					target.heard = n.w.now
 				}
 			})

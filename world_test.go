@@ -6,6 +6,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"testing/cryptotest"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // world is everything around the nodes. Its time is the true one; machines have clocks of their own.
@@ -214,6 +217,7 @@ type machine struct {
 	dog   worldDog
 	word  bool // an operator has said there that others are dead
 
+	level int           // feature level of the binary that is installed there
 	runs  int           // of the daemon, for its session ids
 	slept time.Duration // since when all its clocks stood still the last time
 	woke  time.Duration // when they go on; 0: they never stood still
@@ -230,7 +234,7 @@ type machine struct {
 type downed struct{ iface string }
 
 func newMachine(w *world, name string, text []byte) *machine {
-	m := &machine{w: w, name: name, file: text}
+	m := &machine{w: w, name: name, file: text, level: featureLevel}
 	m.disk.m, m.dog.m = m, m
 	m.disk.delay, m.disk.jitter = time.Millisecond, time.Millisecond
 	return m
@@ -360,7 +364,11 @@ func (m *machine) start(bootstrap bool) error {
 	}
 	inForce := cfg
 	if rs != nil {
-		if st, err := stateOf(rs); err == nil && st.Config.Effective != nil {
+		st, err := stateOf(rs)
+		if err == nil && m.tooOld(st, rs.Entries, m.level) {
+			return nil
+		}
+		if err == nil && st.Config.Effective != nil {
 			inForce = st.Config.Effective
 		}
 	}
@@ -374,7 +382,7 @@ func (m *machine) start(bootstrap bool) error {
 	l.wired = inForce
 	l.port = m.w.net.open(l, inForce)
 	opt := nodeOptions{
-		Name: m.name, Session: l.port.session.short(), Boot: m.bootID(), Bootstrap: bootstrap, Member: mem.ID, Born: m.now(),
+		Name: m.name, Session: l.port.session.short(), Boot: m.bootID(), Bootstrap: bootstrap, Level: m.level, Member: mem.ID, Born: m.now(),
 		Wall: func() int64 { return worldEpoch.Add(m.w.now + m.wall).UnixNano() }, Random: m.w.random,
 		Log: slog.New(worldLog{m}), Config: inForce, FileHash: configHash(m.file), FileText: m.w.compressed(m.file), Restored: rs,
 		Listed: cfg.node(m.name) != nil, Joined: m.disk.joined == m.bootID(), Fencer: l, Watchdog: l, DogLeft: m.dog.state(),
@@ -396,6 +404,17 @@ func (m *machine) start(bootstrap bool) error {
 	return nil
 }
 
+// tooOld: the daemon takes no part in what it does not know.
+func (m *machine) tooOld(s *State, entries []*raftpb.Entry, level int) bool {
+	var old *tooOld
+	if !errors.As(checkLevel(s, entries, level), &old) {
+		return false
+	}
+	m.w.tell("%s: the cluster is at feature level %d, and this daemon, which knows no more than %d, takes no part", m.name, old.level, level)
+	m.w.checks.meet("too old")
+	return true
+}
+
 // random is for member and incarnation ids: never 0, never one of raft's own.
 func (w *world) random() uint64 { return w.chance.disk.Uint64()>>8 + 1 }
 
@@ -412,6 +431,10 @@ func (l *life) enter(do func(*life)) {
 	}
 	l.w.touched = append(l.w.touched, l.m)
 	do(l)
+	if l.m.tooOld(l.node.state, nil, l.node.opt.Level) {
+		l.m.kill()
+		return
+	}
 	l.retire()
 	l.arm()
 	if l.going {
@@ -509,8 +532,8 @@ func (m *machine) stall(d time.Duration) {
 func (m *machine) still() time.Duration { return max(0, m.clock.t0-m.w.now) }
 
 // stood tells whether the machine stands still, or did and cannot know it: its clocks do not tell, but the first message
-// from a peer does. docs/design.md section 4 says so. A daemon that was not there then finds what the last one has left,
-// and that is over after a lease.
+// from a peer that it has heard before does. docs/design.md section 4 says so. If either's daemon was not there then, the
+// revoke tells, or the end of the lease.
 func (m *machine) stood() bool {
 	since, lease := m.w.now-m.woke, m.w.config.lease()
 	for _, x := range m.w.hosts { // an edit may have made leases longer
