@@ -83,6 +83,7 @@ type node struct {
 	storeBad   instant
 	confs      []uint64 // indexes of the last two changes of members in the log on this disk
 	alone      uint64   // incarnation that this process has forced
+	vouched    uint64   // incarnation that may go on although the other has not been met, since it is off or its operator says so
 	forcedAt   instant
 	blindUntil instant // the loop stood still: silence until now proves nothing
 	doubtUntil instant // this node stood still: whether it has a majority is not known before

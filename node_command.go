@@ -261,6 +261,9 @@ func (n *node) beginConfirmDead(now instant, w *waiter) (*waiter, error) {
 		return nil, nil
 	}
 	w.entry.Kind, w.entry.Session = entryConfirmDead, x.Session
+	if n.unmet() == c.Node {
+		n.vouched = n.incarnation()
+	}
 	if x.Lost == nil && x.Joined && !x.Left && n.hasQuorum() {
 		return nil, &hintError{msg: c.Node + " is not counted as lost yet", hint: "wait a moment and try again"}
 	}

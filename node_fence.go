@@ -152,7 +152,15 @@ func (n *node) recordFence(now instant, r *fenceRun) {
 	switch {
 	case n.hasQuorum() && r.id != 0:
 		n.propose(now, e)
-	case n.hasQuorum():
+	case n.unmet() == r.node && r.ok:
+		if n.peers.get(r.node).unsure > r.at {
+			n.dropRun(r)
+			return
+		}
+		n.vouched = n.incarnation()
+		n.log.Info(fmt.Sprintf("%s is off: %s; this node goes on without it", r.node, r.result()), "event", "seen-off", "node", r.node)
+		n.dropRun(r)
+	case n.hasQuorum() && n.unmet() == "":
 		n.dropRun(r) // the other is there: it was not off, or has booted since
 	case r.ok && n.mayForceOver(r.node):
 		silent, p := n.peers.silence(now, r.node), n.peers.get(r.node)
@@ -196,7 +204,7 @@ func (n *node) mayForceOver(other string) bool {
 // the other takes over when it is confirmed.
 func (n *node) fenceAlone(now instant) {
 	other := n.otherNode()
-	if n.config.Cluster.TwoNode != "fence" || !n.mayForceOver(other) {
+	if n.config.Cluster.TwoNode != "fence" || !n.mayForceOver(other) && n.unmet() == "" {
 		n.dropAlone()
 		return
 	}

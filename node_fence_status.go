@@ -66,6 +66,9 @@ func (n *node) problemFences(now instant, s *Status) {
 			p.What = fmt.Sprintf("%s could not be fenced by %s: %s", f.Node, f.Helper, f.Reason)
 			p.Next, p.Command = "it is tried again; if you switch it off yourself, say so", "hactl confirm-dead "+f.Node
 		case fenceConfirmed:
+			if n.unmet() == f.Node {
+				continue // that was before this node's boot
+			}
 			p.ID, p.Since, p.Why = eventFenced, (clock - f.Clock).Seconds(), ""
 			p.What, p.Next = fmt.Sprintf("%s is off, fenced by %s", f.Node, f.Helper), "switch it on when its fault is mended; it then joins by itself"
 		}

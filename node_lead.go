@@ -345,6 +345,9 @@ func (n *node) collect(now instant) {
 func (n *node) Looked() bool { return n.lastRun != 0 && n.agent.looked() }
 
 func (n *node) proposeJoin(now instant, me *NodeState) {
+	if n.unmet() != "" {
+		return // whatever this node decided, the other may have decided as well
+	}
 	if !n.agent.looked() {
 		return // also who is leaving joins: only who has joined can say what it runs, and goodbye
 	}

@@ -283,7 +283,7 @@ func (n *node) describe(now instant) heartbeat {
 	flag(flagRestarting, n.restarting)
 	flag(flagJoined, n.opt.Joined)
 	flag(flagSick, n.sick(now) != "")
-	flag(flagQuorum, n.hasQuorum() && now >= n.doubtUntil)
+	flag(flagQuorum, n.hasQuorum() && now >= n.doubtUntil && n.unmet() == "")
 	if n.state != nil && n.cons != nil {
 		st := n.cons.Status()
 		h.Cluster, h.Counter, h.Incarnation = clusterPrefix(n.state.ClusterID), n.state.Incarnation.Counter, n.state.Incarnation.ID
@@ -375,8 +375,8 @@ func (n *node) judgeQuorum(now instant) {
 	}
 }
 
-// follows tells whether the leader is heard and lives in this node's incarnation. Raft tells a voter when it is gone; a learner
-// holds no elections and keeps it for ever.
+// follows tells whether the leader is heard, lives in this node's incarnation and says itself that it leads. Raft tells a voter
+// when that is over; a learner holds no elections and keeps its leader for ever.
 func (n *node) follows(now instant, leader uint64) bool {
 	name := n.nameOf(leader)
 	if name == "" {
@@ -384,7 +384,7 @@ func (n *node) follows(now instant, leader uint64) bool {
 	}
 	p := n.peers.get(name)
 	until := p.at.add(n.deadtime())
-	if p.at == 0 || now >= until || p.beat.Incarnation != n.incarnation() {
+	if p.at == 0 || now >= until || p.beat.Incarnation != n.incarnation() || p.beat.Leader != leader {
 		return false
 	}
 	n.wake(until)

@@ -516,6 +516,26 @@ func cloneState(s *State) *State {
 	return c
 }
 
+// unmet is the other of two without which this incarnation was forced, if it has not been met since this node's kernel booted:
+// it may have come back in the meantime and gone on alone in the same way. "" if nothing needs to be known of it.
+func (n *node) unmet() string {
+	if n.opt.Joined || n.joined || n.state == nil || !n.config.twoVoters() || n.state.Incarnation.Counter == 1 ||
+		n.alone == n.incarnation() || n.vouched == n.incarnation() {
+		return ""
+	}
+	if n.config.Cluster.TwoNode != "fence" && !n.config.Cluster.WaitForAll {
+		return ""
+	}
+	other := n.otherNode()
+	if o := n.state.node(other); o == nil || o.Member != 0 || o.Left {
+		return ""
+	}
+	if p := n.peers.get(other); p.beatAt != 0 && (p.beat.Flags&flagBlank != 0 || p.beat.Incarnation == n.incarnation()) {
+		return "" // it joins this one, and so has given up whatever it had
+	}
+	return other
+}
+
 // forceIfIgnored takes silence for death where two_node = "ignore" says so, or where the other of two voters says
 // itself that it has lost its memory.
 func (n *node) forceIfIgnored(now instant) {
@@ -651,15 +671,20 @@ func clusterPrefix(id string) uint64 {
 }
 
 // yieldsTo decides which of two incarnations lives; both sides come to the same result. A parent whose quorum goes on
-// beats its fork, else the descendant beats the parent; between two forks the counter, then how much of the parent's
-// log is in it, then the smaller id.
+// beats its fork, else the descendant beats the parent; between two forks one that runs beats one that waits after a boot, then
+// the counter decides, then how much of the parent's log is in it, then the smaller id.
 func (n *node) yieldsTo(h *heartbeat) bool {
 	mine := &n.state.Incarnation
+	claims, idle := h.Flags&flagQuorum != 0, n.unmet() != ""
 	switch {
 	case descendsFrom(h.Ancestors, mine.ID):
 		return !n.hasQuorum()
 	case descendsFrom(mine.Ancestors, h.Incarnation):
-		return h.Flags&flagQuorum != 0
+		return claims
+	case claims && idle:
+		return true
+	case !claims && !idle && n.hasQuorum():
+		return false
 	case h.Counter != mine.Counter:
 		return h.Counter > mine.Counter
 	}

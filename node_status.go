@@ -108,7 +108,7 @@ func (n *node) statusMember(now instant, x *NodeStatus) {
 	clock := n.clusterClock(now)
 	f := n.state.fence(x.Name)
 	switch {
-	case f != nil && f.Phase == fenceConfirmed && !m.Joined && !x.Heard:
+	case f != nil && f.Phase == fenceConfirmed && !m.Joined && !x.Heard && n.unmet() != x.Name:
 		x.State, x.Since = "fenced", (clock - f.Clock).Seconds()
 	case m.Member == 0 && !x.Heard && m.Boot == "":
 	case m.Member == 0 && !x.Heard:
@@ -183,6 +183,9 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 			x.State = "waiting"
 		}
 		switch mine := g.Owner == n.name; {
+		case n.unmet() != "":
+			x.State, x.Rule = "waiting", ""
+			x.Why = fmt.Sprintf("this node has booted and not met %s, which may run it by now", n.unmet())
 		case mine && n.beaten():
 			x.State, x.Why = "stopping", "another incarnation of the cluster lives, and may run it elsewhere"
 			if n.agent.stopped(g.Name) {
@@ -351,6 +354,9 @@ func (n *node) statusProblems(now instant, s *Status) {
 	if n.isolated.target != "" {
 		n.problemIsolated(s)
 	}
+	if other := n.unmet(); other != "" {
+		n.problemUnmet(s, other)
+	}
 	if p := n.paused; p.at != 0 && now.sub(p.at) < pauseShown {
 		s.problem("stood-still", "warning", fmt.Sprintf("this host stood still for %s, %s ago, by the clock of %s", p.took.Round(10*time.Millisecond), age(now.sub(p.at).Seconds()), p.peer),
 			"a paused virtual machine, or a snapshot of one", "Its leases were void at the first message from a peer; until that it may have answered for its addresses although another had taken over", "")
@@ -392,6 +398,19 @@ func (n *node) problemQuorum(s *Status) {
 		p.What = "the other node is not there to decide with: this one goes on as caretaker"
 		p.Severity = "warning"
 		p.Why = "it restarts its own resources and changes nothing else"
+	}
+	s.Problems = append(s.Problems, p)
+}
+
+func (n *node) problemUnmet(s *Status, other string) {
+	p := Problem{ID: "other-unmet", Severity: "error", What: "this node has booted and not met " + other + ", without which it had gone on",
+		Why: other + " may have come back meanwhile and gone on alone as well", Command: "hactl confirm-dead " + other,
+		Next: fmt.Sprintf("nothing starts here until %s is heard; if it is off for sure, say so", other)}
+	if n.config.Cluster.TwoNode == "fence" {
+		p.Next = fmt.Sprintf("nothing starts here until %s is heard or a fence device says that it is off; if it is off for sure, say so", other)
+		if n.fence.reason != "" {
+			p.Next += " (" + n.fence.reason + ")"
+		}
 	}
 	s.Problems = append(s.Problems, p)
 }

@@ -49,7 +49,7 @@ func simFaults() []simFault {
 
 // fault draws one and lets it happen.
 func (s *simRun) fault() {
-	if s.powerFault() || s.reachFault() || s.snagFault() || s.oldFolder() {
+	if s.powerFault() || s.reachFault() || s.snagFault() || s.conjunction() {
 		return
 	}
 	faults, sum := simFaults(), 0
@@ -277,27 +277,6 @@ func (s *simRun) forget() {
 		return
 	}
 	s.later(s.around(), "start %s", name)
-}
-
-// oldFolder puts an old copy of a state folder back, while all is well: its node has forgotten what it promised, and only a
-// leader's word can tell it. false: it does not.
-func (s *simRun) oldFolder() bool {
-	if s.more.IntN(25) != 0 || len(s.pending) > 0 || !s.well() {
-		return false
-	}
-	name := s.target()
-	if !s.play("copy " + name) {
-		return false
-	}
-	s.goTo(s.w.now - s.begun + time.Duration(s.more.IntN(3000))*time.Millisecond)
-	if leader := s.w.leader(); leader == nil || leader.name == name || !s.well() || !s.mayForget(name) {
-		return false
-	}
-	s.play("kill " + name)
-	s.play("roll-back " + name)
-	s.play("start " + name)
-	s.goTo(s.w.now - s.begun + 2*s.deadtime())
-	return true
 }
 
 func (s *simRun) mayForget(name string) bool {
