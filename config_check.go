@@ -144,30 +144,43 @@ func addressFamily(a netip.Addr) string {
 
 // linkNames also says whether the list is whole: if not, nothing is known of a name that is not in it.
 func (c *checker) linkNames() (names []string, whole bool) {
-	whole = !c.faulty["link"]
-	for _, l := range c.cfg.Links {
-		whole = whole && l.Name != "" && !slices.Contains(names, l.Name)
-		names = append(names, l.Name)
+	for i, l := range c.cfg.Links {
+		names = append(names, c.written(l.Name, linkPath(i)))
 	}
-	return names, whole
+	once, whole := c.whole("link", names)
+	return once, whole && len(once) == len(names) // one of two that share a name was meant to have the one that nodes use
 }
 
 func (c *checker) nodeNames() (names []string, whole bool) {
-	whole = !c.faulty["node"]
-	for _, n := range c.cfg.Nodes {
-		whole = whole && n.Name != "" && !slices.Contains(names, n.Name)
-		names = append(names, n.Name)
+	for i, n := range c.cfg.Nodes {
+		names = append(names, c.written(n.Name, nodePath(i)))
 	}
-	return names, whole
+	return c.whole("node", names)
 }
 
 func (c *checker) groupNames() (names []string, whole bool) {
-	whole = !c.faulty["group"]
-	for _, g := range c.cfg.Groups {
-		whole = whole && g.Name != "" && !slices.Contains(names, g.Name)
-		names = append(names, g.Name)
+	for i, g := range c.cfg.Groups {
+		names = append(names, c.written(g.Name, groupPath(i)))
 	}
-	return names, whole
+	return c.whole("group", names)
+}
+
+// written is a name, or what stands in its place and was refused: whoever names it means that section.
+func (c *checker) written(name, at string) string {
+	if name == "" {
+		return c.refused[pathKey(at, "name")]
+	}
+	return name
+}
+
+func (c *checker) whole(section string, names []string) ([]string, bool) {
+	var once []string
+	for _, n := range names {
+		if !slices.Contains(once, n) {
+			once = append(once, n)
+		}
+	}
+	return once, !c.faulty[section] && !slices.Contains(names, "")
 }
 
 func (c *checker) nodes() {

@@ -88,12 +88,10 @@ func (c *checker) pingTimes(p *PingConfig, at, label string) {
 
 // pingNames lists the targets; whole is false when a name is missing, so that nothing is said of what it might be.
 func (c *checker) pingNames() (names []string, whole bool) {
-	whole = !c.faulty["ping"]
-	for _, p := range c.cfg.Pings {
-		whole = whole && p.Name != ""
-		names = append(names, p.Name)
+	for i, p := range c.cfg.Pings {
+		names = append(names, c.written(p.Name, pingPath(i)))
 	}
-	return names, whole
+	return c.whole("ping", names)
 }
 
 // named wants each of a list to be a target.

@@ -27,7 +27,9 @@ type location struct {
 // source maps the path of everything that a text defines to its place. Paths look like group[0].resource[1].monitor.interval.
 type source struct {
 	text       string
-	lines      []int // offset of each line's first byte
+	lines      []int    // offset of each line's first byte
+	holes      bool     // lines were left out: what seems to be missing may stand there
+	mended     *mending // what the offsets are of, if that is not the text itself
 	at         map[string]location
 	duplicates []duplicate
 	tooDeep    int // offset of what is nested deeper than any ha.toml can be, or -1
@@ -44,19 +46,34 @@ const (
 
 func locate(text string) *source {
 	s := &source{text: text, at: map[string]location{}, tooDeep: -1, tables: map[string]int{}, valued: map[string]bool{}}
-	s.lines = append(s.lines, 0)
-	for i := 0; i < len(text); i++ {
-		if text[i] == '\n' {
-			s.lines = append(s.lines, i+1)
-		}
-	}
+	s.lines = lineStarts(text)
 	sc := scanner{source: s}
 	sc.document()
 	return s
 }
 
+func lineStarts(text string) []int {
+	starts := []int{0}
+	for i := range len(text) {
+		if text[i] == '\n' {
+			starts = append(starts, i+1)
+		}
+	}
+	return starts
+}
+
+// locateMended finds everything in a mended text, and says where it was in the file.
+func locateMended(m *mending, file string) *source {
+	s := locate(m.text)
+	s.text, s.lines, s.mended = file, lineStarts(file), m
+	return s
+}
+
 // position turns an offset into line and column, both from 1, the column in characters.
 func (s *source) position(offset int) (line, col int) {
+	if s.mended != nil {
+		offset = s.mended.original(offset)
+	}
 	offset = max(0, min(offset, len(s.text)))
 	line = sort.Search(len(s.lines), func(i int) bool { return s.lines[i] > offset })
 	return line, 1 + utf8.RuneCountInString(s.text[s.lines[line-1]:offset])

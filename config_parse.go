@@ -8,6 +8,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
+	"sort"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -27,11 +29,11 @@ func parseConfig(text []byte) (*Config, []configError) {
 		return nil, sortProblems(problems)
 	}
 	w := newWalker(src)
-	w.partial, w.problems = len(problems) > 0, problems
+	w.problems = problems
 	w.twice()
 	file := w.section(&fileSpec, "", "", "", tree)
 	cfg := build(file)
-	if !w.partial {
+	if !w.src.holes {
 		checkMeaning(w, cfg)
 	}
 	if errors, _ := countProblems(w.problems); errors > 0 {
@@ -90,24 +92,36 @@ func readTree(text string) (map[string]any, *source, []configError) {
 		report(invalidUTF8(text), "this is no UTF-8", "save the file as UTF-8")
 		return nil, src, problems
 	}
+	m, holes := &mending{text: text}, false
 	for len(problems) < syntaxMax {
-		tree, err := decode(text)
+		tree, err := decode(m.text)
 		if err == nil {
-			return tree, locate(text), problems
+			found := locateMended(m, text)
+			found.holes = holes
+			return tree, found, problems
 		}
 		var fault toml.ParseError
 		if !errors.As(err, &fault) {
 			report(0, err.Error(), "")
 			return nil, src, problems
 		}
-		offset := max(0, min(fault.Position.Start, len(text)))
+		offset := max(0, min(fault.Position.Start, len(m.text)))
+		was := *m
+		was.added = slices.Clone(m.added)
+		if s, ok := m.repair(fault.Message, offset); ok {
+			report(was.original(s.offset), s.what, s.hint)
+			continue
+		}
 		what, hint := syntaxWords(fault.Message)
-		report(offset, what, hint)
-		next, ok := blankStatement(text, src, offset)
+		report(m.original(offset), what, hint)
+		from, _ := m.line(offset)
+		again := strings.Contains(fault.Message, "already been defined") && !strings.HasPrefix(strings.TrimSpace(m.text[from:]), "[")
+		holes = holes || !again // the first of two values stands
+		next, ok := blankStatement(m.text, offset)
 		if !ok || strings.Contains(fault.Message, "terminator") || strings.Contains(fault.Message, "EOF") { // begun on another line
 			break
 		}
-		text = next
+		m.text = next
 	}
 	return nil, src, problems
 }
@@ -140,6 +154,7 @@ func syntaxWords(message string) (what, hint string) {
 	hints := []struct{ part, hint string }{
 		{"newlines not allowed within inline tables", "write { … } on one line, or as a section of its own"},
 		{"strings cannot contain newlines", "is the closing quote missing?"},
+		{`expected value but found '\n'`, "write a value behind the =, or leave the key out"},
 		{"expected value but found", "strings need quotes, and true and false are written small"},
 		{"has already been defined", "each key and each section is written once; only [[…]] may come again"},
 		{"was already created", "a section is either [one] or [[several]]"},
@@ -163,27 +178,28 @@ func syntaxWords(message string) (what, hint string) {
 
 // blankStatement replaces the faulty line with spaces; a faulty header takes its whole section along, whose keys would
 // otherwise fall to the section before. Not ok when the statement may go on over other lines.
-func blankStatement(text string, src *source, offset int) (string, bool) {
+func blankStatement(text string, offset int) (string, bool) {
 	if offset > 0 && offset <= len(text) && (offset == len(text) || text[offset] == '\n') {
 		offset-- // a fault at a line's end is that line's
 	}
-	line, _ := src.position(offset)
-	start, end := src.lines[line-1], len(text)
-	if line < len(src.lines) {
-		end = src.lines[line] - 1
+	lines := lineStarts(text)
+	line := sort.Search(len(lines), func(i int) bool { return lines[i] > offset })
+	start, end := lines[line-1], len(text)
+	if line < len(lines) {
+		end = lines[line] - 1
 	}
 	statement := strings.TrimSpace(text[start:end])
 	switch {
 	case statement == "" || !bareKeyByte(statement[0]) && statement[0] != '[':
 		return "", false
 	case statement[0] == '[':
-		for l := line; l < len(src.lines); l++ {
+		for l := line; l < len(lines); l++ {
 			end = len(text)
-			if l+1 < len(src.lines) {
-				end = src.lines[l+1] - 1
+			if l+1 < len(lines) {
+				end = lines[l+1] - 1
 			}
-			if strings.HasPrefix(strings.TrimSpace(text[src.lines[l]:end]), "[") {
-				end = src.lines[l] - 1
+			if strings.HasPrefix(strings.TrimSpace(text[lines[l]:end]), "[") {
+				end = lines[l] - 1
 				break
 			}
 		}

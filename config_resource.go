@@ -144,6 +144,7 @@ func pickResource(m map[string]any) *tableSpec {
 type flaw struct {
 	what, want, hint string
 	shown            string // instead of the value, where that holds a secret
+	bare             string // a duration's number, where its unit is missing
 }
 
 func newFlaw(what, want, hint string) *flaw { return &flaw{what: what, want: want, hint: hint} }
@@ -338,7 +339,8 @@ func checkURL(v string) *flaw {
 	case u.Hostname() == "":
 		return newFlaw("names no host", want, "")
 	case u.User != nil:
-		return &flaw{"holds a password", want, "this file is copied to all nodes; serve the page to the host itself without one", u.Redacted()}
+		return &flaw{what: "holds a password", want: want, shown: u.Redacted(),
+			hint: "this file is copied to all nodes; serve the page to the host itself without one"}
 	case strings.ContainsAny(v, " \t"):
 		return newFlaw("has a space", want, "")
 	}

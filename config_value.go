@@ -47,6 +47,7 @@ func (w *walker) text(where string, k *keySpec, path string, raw any) (any, bool
 				v = f.shown
 			}
 			w.onValue(path, fmt.Sprintf("%s %s %s", where, abbreviate(v), f.what), f.want, f.hint)
+			w.refused[path] = raw.(string)
 			return nil, false
 		}
 	}
@@ -104,13 +105,16 @@ func (w *walker) duration(s *section, k *keySpec, path string, raw any) (any, bo
 	if !ok {
 		hint := ""
 		if n, isInt := raw.(int64); isInt {
-			hint = fmt.Sprintf("a number alone has no unit; did you mean \"%ds\"?", n)
+			hint = fmt.Sprintf("a number alone has no unit; did you mean %q?", k.withUnit(strconv.FormatInt(n, 10)))
 		}
 		w.onValue(path, fmt.Sprintf("%s is %s", where, describeValue(raw)), durationForm, hint)
 		return nil, false
 	}
 	d, f := parseDuration(v)
 	if f != nil {
+		if f.bare != "" {
+			f.hint = fmt.Sprintf("did you mean %q?", k.withUnit(f.bare))
+		}
 		w.onValue(path, fmt.Sprintf("%s %s %s", where, abbreviate(v), f.what), f.want, f.hint)
 		return nil, false
 	}
@@ -120,6 +124,20 @@ func (w *walker) duration(s *section, k *keySpec, path string, raw any) (any, bo
 		return nil, false
 	}
 	return Duration(d), true
+}
+
+// withUnit is a number with the unit that was most likely meant: that of the default, or one with which it is a value of the key.
+func (k *keySpec) withUnit(number string) string {
+	units := []string{"s", "ms", "m"}
+	if strings.HasSuffix(k.def, "ms") {
+		units = []string{"ms", "s"}
+	}
+	for _, u := range units {
+		if d, err := time.ParseDuration(number + u); err == nil && int64(d) >= k.min && int64(d) <= k.max {
+			return number + u
+		}
+	}
+	return number + "s"
 }
 
 // parseDuration explains what time.ParseDuration only refuses.
@@ -136,7 +154,7 @@ func parseDuration(v string) (time.Duration, *flaw) {
 		return 0, f
 	}
 	if unit == "" {
-		f.what, f.hint = "has no unit", fmt.Sprintf("did you mean %q?", number+"s")
+		f.what, f.hint, f.bare = "has no unit", fmt.Sprintf("did you mean %q?", number+"s"), number
 		return 0, f
 	}
 	words := []struct{ word, unit string }{

@@ -15,14 +15,14 @@ import (
 // walker collects the faults of one text.
 type walker struct {
 	src      *source
-	partial  bool // part of the text was unreadable: what seems to be missing may stand there
 	problems []configError
 	told     map[severity]int
-	faulty   map[string]bool // paths whose value was refused
+	faulty   map[string]bool   // paths whose value was refused
+	refused  map[string]string // and the texts that were written there
 }
 
 func newWalker(src *source) *walker {
-	return &walker{src: src, told: map[severity]int{}, faulty: map[string]bool{}}
+	return &walker{src: src, told: map[severity]int{}, faulty: map[string]bool{}, refused: map[string]string{}}
 }
 
 // section is a table whose values have been checked. What was refused is not in it.
@@ -73,9 +73,11 @@ func (w *walker) section(spec *tableSpec, path, label, prefix string, raw map[st
 			continue
 		}
 		at := pathKey(path, k.key)
-		if value, ok := w.value(s, k, at, v); ok {
+		value, ok := w.value(s, k, at, v)
+		if ok || k.kind == kindStrings && value != nil { // of a list also what is left of it
 			s.values[k.key] = value
-		} else {
+		}
+		if !ok {
 			w.faulty[at] = true
 		}
 	}
@@ -90,7 +92,7 @@ func (s *section) where(key string) string {
 }
 
 func (w *walker) missing(s *section, k *keySpec) {
-	if !k.required || w.partial {
+	if !k.required || w.src.holes {
 		return
 	}
 	name := s.where(k.key)
@@ -249,7 +251,7 @@ func (w *walker) tables(s *section, k *keySpec, path string, raw any) (any, bool
 		w.onValue(path, fmt.Sprintf("%s is %s", s.where(k.key), describeValue(raw)), "sections [["+header+"]]", hint)
 		return nil, false
 	}
-	if len(elements) == 0 && k.required && !w.partial {
+	if len(elements) == 0 && k.required && !w.src.holes {
 		w.onValue(path, s.where(k.key)+" is empty", "at least one [["+header+"]]", "")
 	}
 	var out []*section
