@@ -260,8 +260,13 @@ func (g *groupAgent) moving() *resourceAgent {
 // stop takes the group down from the top, and says so when all of it is read back as stopped.
 func (g *groupAgent) stop(now instant) {
 	for _, r := range g.res {
-		if r.busy != 0 && r.op != opStop && r.op != opForce && r.cond != conditionUnknown && !r.still() {
+		switch {
+		case r.busy != 0 && r.op != opStop && r.op != opForce && r.cond != conditionUnknown && !r.still():
 			g.cancel(r)
+		case r.busy == 0 && r.cond == conditionUnknown && r.unknowns == 0:
+			// A stop may have effects: not for what is stopped anyway. And what stands below is looked at too although what is above
+			// may not stop: a node joins, and tells that, only when all has been looked at.
+			g.do(now, r, opMonitor, r.config.Monitor.Timeout.D())
 		}
 	}
 	for i := len(g.res) - 1; i >= 0; i-- {
@@ -273,9 +278,6 @@ func (g *groupAgent) stop(now instant) {
 			return
 		case g.isStuck(now, r):
 			return // reported; blocked until somebody helps
-		case r.cond == conditionUnknown && r.unknowns == 0:
-			g.do(now, r, opMonitor, r.config.Monitor.Timeout.D()) // a stop may have effects: not for what is stopped anyway
-			return
 		}
 		g.stopOne(now, r)
 		return
