@@ -113,7 +113,7 @@ mutants:
 package:
 	rm -rf build/package
 	mkdir -p build/package
-	go build -o build/package/here .
+	go build -ldflags '-X main.version=$(VERSION)' -o build/package/here . # what prints the pages, on this machine
 	GOARCH=$(GOARCH) go build $(RELEASE) -ldflags '-s -w -X main.version=$(VERSION)' -o build/package/hactl .
 	sed 's,/usr/local/sbin/,/usr/sbin/,' packaging/ha.service >build/package/ha.service
 	cd build/package && for page in hactl.8 ha.toml.5; do ./here man "$${page%.?}" | gzip -9n >"$$page.gz"; done

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -56,14 +57,14 @@ func configCommand() *cli.Command {
 					&cli.BoolFlag{Name: "json", Usage: "as JSON"},
 					&cli.BoolFlag{Name: "text", Usage: "the file as it was edited, with its comments"},
 				},
-				Description: "Without FILE: what the cluster runs.",
+				Description: "Without FILE: what the cluster runs. Exit status: 2 if FILE has errors.",
 				Action:      showConfig,
 			},
 			{
 				Name:        "explain",
 				Usage:       "each timer, and where it comes from",
 				ArgsUsage:   "[FILE]",
-				Description: "Without FILE: what the cluster runs.",
+				Description: "Without FILE: what the cluster runs. Exit status: 2 if FILE has errors.",
 				Action: func(c *cli.Context) error {
 					answer, err := configOf(c)
 					if err != nil {
@@ -175,7 +176,11 @@ func showConfig(c *cli.Context) error {
 func configOf(c *cli.Context) (*ConfigAnswer, error) {
 	name := c.Args().First()
 	if name == "" {
-		return runningConfig(c.Context, newClient(c))
+		answer, err := runningConfig(c.Context, newClient(c))
+		if h := (*hintError)(nil); errors.As(err, &h) && h.code == exitNoDaemon {
+			return nil, &hintError{err.Error(), h.hint + "; or name a FILE: hactl config " + c.Command.Name + " " + c.String("config"), h.code}
+		}
+		return answer, err
 	}
 	text, err := configFileText(name)
 	if err != nil {

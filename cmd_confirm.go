@@ -35,9 +35,10 @@ hears the node. Shows when it was last heard and what may be lost, then asks for
 
 func quorumCommand() *cli.Command {
 	return &cli.Command{
-		Name:     "quorum",
-		Category: categoryGone,
-		Usage:    "go on without a majority of the voters",
+		Name:      "quorum",
+		Category:  categoryGone,
+		Usage:     "go on without a majority of the voters",
+		UsageText: "hactl quorum force [--yes]",
 		Subcommands: []*cli.Command{{
 			Name:      "force",
 			Usage:     "make this node the only voter and go on from what it knows",
@@ -65,6 +66,9 @@ func confirmed(c *cli.Context, q Command, word, question string) error {
 		return operate(c, q, "")
 	}
 	if !isTerminal(c.App.Reader) {
+		if _, err := newClient(c).status(c.Context); err != nil {
+			return err
+		}
 		sure := map[string]string{
 			commandConfirmDead: "once you have made sure that " + q.Node + " is off",
 			commandQuorum:      "once the others are off, or cut from network and storage",

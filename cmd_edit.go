@@ -106,13 +106,13 @@ func configRollbackCommand() *cli.Command {
 recorded as the next one. Nothing is lost: going forward again is a rollback too.`,
 		Flags: []cli.Flag{yesFlag()},
 		Action: func(c *cli.Context) error {
+			if n, err := strconv.ParseUint(c.Args().First(), 10, 31); err != nil || n == 0 {
+				return wrongUse("hactl config history lists them", "%q is no number of a generation", c.Args().First())
+			}
 			cl := newClient(c)
 			running, err := runningConfig(c.Context, cl)
 			if err != nil {
 				return err
-			}
-			if _, err := strconv.ParseUint(c.Args().First(), 10, 32); err != nil {
-				return wrongUse("hactl config history lists them", "%q is no number of a generation", c.Args().First())
 			}
 			past, err := textOf(c, c.Args().First())
 			if err != nil {
@@ -147,7 +147,10 @@ func textOf(c *cli.Context, word string) (named, error) {
 		n, err := strconv.ParseUint(word, 10, 31)
 		if err != nil || n == 0 {
 			text, err := configFileText(word)
-			return named{word, text}, err
+			if err != nil {
+				return named{}, wrongUse("hactl config history lists the generations", "%q is no number of a generation, and as a FILE: %v", word, err)
+			}
+			return named{word, text}, nil
 		}
 		route += "?generation=" + strconv.FormatUint(n, 10)
 	}

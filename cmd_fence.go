@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 )
@@ -36,6 +37,9 @@ Examples
 					return wrongUse("usage: "+c.Command.UsageText, "test turns nothing off: there is nothing to confirm")
 				}
 				return operate(c, Command{Name: commandFenceTest, Node: c.Args().Get(1)}, "")
+			}
+			if slices.Contains([]string{"list", "status", "monitor", "metadata", "on", "off", "reboot"}, node) {
+				return wrongUse("usage: "+c.Command.UsageText, "%q is what a device is asked, not a node", node)
 			}
 			if c.NArg() > 1 {
 				return wrongUse("usage: "+c.Command.UsageText, "unexpected argument %q", c.Args().Get(1))

@@ -21,7 +21,7 @@ func historyCommand() *cli.Command {
 		Usage:     "what has happened",
 		UsageText: "hactl history [-n 50] [--follow] [--json]",
 		Description: fmt.Sprintf(`One line for each event: when (wall clock of the node that reported it), event id, node, group,
-what. The cluster remembers the last %d. docs/events.md lists the ids.`, historyMax),
+what. The cluster remembers the last %d. events.md lists the ids (in /usr/share/doc/hactl, or docs/ of the source).`, historyMax),
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "n", Value: usual, Usage: fmt.Sprintf("the last `COUNT` events, 1 to %d", historyMax)},
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with what comes, until ^C"},

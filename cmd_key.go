@@ -55,6 +55,13 @@ To roll the key without an outage:
 			if errors.Is(err, fs.ErrPermission) {
 				return &hintError{err.Error(), "run it as root", exitError}
 			}
+			if p := (*fs.PathError)(nil); errors.As(err, &p) {
+				hint := "hactl help keygen"
+				if errors.Is(err, fs.ErrNotExist) {
+					hint = "is its folder there? " + hint
+				}
+				return &hintError{fmt.Sprintf("%s: %v", file, p.Err), hint, exitError}
+			}
 			if err != nil {
 				return &hintError{err.Error(), "hactl help keygen", exitError}
 			}

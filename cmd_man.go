@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -139,16 +140,13 @@ members of the group haclient those that look.
 	p.section("FLAGS OF EVERY COMMAND")
 	p.flags(app.Flags)
 	p.section("EXIT STATUS")
-	p.item("0", "Success; status and check: all is well.")
-	p.item("1", "An error; status and check: something is degraded.")
-	p.item("2", "status and check: a service is down, or a check has failed; config check: the file has errors.")
-	p.item("3", "The daemon does not run, or does not answer.")
-	p.item("4", "You may not ask it.")
-	p.item("64", "Wrong use: two lines on standard error, nothing on standard output.")
+	for _, e := range exitTexts {
+		p.item(strconv.Itoa(e.code), upperFirst(strings.ReplaceAll(e.text, "`", ""))+".")
+	}
 	p.section("FILES")
 	p.item("/etc/ha.toml", "The configuration: ha.toml(5).")
 	p.item("/etc/ha.key", "The secret that the nodes share, made by hactl keygen.")
-	p.item("/var/lib/ha", "What the cluster has agreed on, and past configurations. Readable by root alone.")
+	p.item("/var/lib/ha", "What the cluster has agreed on, and past configurations. Readable by root alone. Never put an old copy of it back.")
 	p.item("/run/ha", "The daemon's socket, and what a restarted daemon has to know.")
 	p.section("SEE ALSO")
 	p.WriteString(".BR ha.toml (5),\n.BR systemctl (1),\n.BR drbd.conf (5)\n")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,5 +121,18 @@ func TestCompletionInShells(t *testing.T) {
 				t.Errorf("asked: %q %v", asked, err)
 			}
 		})
+	}
+}
+
+// The README and the manual say the same of exit statuses.
+func TestExitStatusesInReadme(t *testing.T) {
+	b, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range exitTexts {
+		if row := fmt.Sprintf("| %d | %s |", e.code, e.text); !strings.Contains(string(b), row) {
+			t.Errorf("README.md lacks %s", row)
+		}
 	}
 }

@@ -15,7 +15,7 @@ func whyCommand() *cli.Command {
 		Category:  categoryLook,
 		Usage:     "why a group runs where it runs, node by node",
 		ArgsUsage: "GROUP",
-		Description: `The rule by its number (docs/design.md section 6) and its reason, then each node: may it take the
+		Description: `The rule by its number (section 6 of design.md, in /usr/share/doc/hactl or docs/ of the source) and its reason, then each node: may it take the
 group now, and why, or why not.`,
 		Action: func(c *cli.Context) error {
 			l, err := displayOf(c)

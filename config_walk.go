@@ -120,10 +120,21 @@ func sectionLabel(s *section, k *keySpec) string {
 }
 
 // unknown tells where a key belongs that nobody here knows.
+// otherWords are what the configurations of others call what is a key here.
+var otherWords = map[string]string{
+	"mountpoint": "directory", "mount_point": "directory", "mount": "directory", "dir": "directory", "fs": "fstype", "filesystem": "fstype",
+	"ip": "address", "virtual_ip": "address", "vip": "address", "nic": "interface", "dev": "interface", "iface": "interface",
+	"configfile": "config_file", "conf": "config_file", "statusurl": "status_url", "url": "status_url", "drbd_resource": "resource",
+	"advert_int": "interval", "keepalive": "interval", "udpport": "port", "auto_failback": "failback", "priority": "prefer",
+}
+
 func (w *walker) unknown(s *section, key string) {
 	path := pathKey(s.path, key)
 	hint, want := didYouMean(key, s.spec.names()), wordList(s.spec.names(), "or")
-	if home := homeOf(key, s); home != "" && nearestIsPoor(key, s.spec) {
+	if ours := otherWords[strings.ToLower(key)]; ours != "" && s.spec.find(ours) != nil {
+		hint = fmt.Sprintf("did you mean %q?", ours)
+		w.faulty[pathKey(s.path, ours)] = true
+	} else if home := homeOf(key, s); home != "" && nearestIsPoor(key, s.spec) {
 		hint = home
 	} else if near := nearest(key, s.spec.names()); near != "" {
 		w.faulty[pathKey(s.path, near)] = true

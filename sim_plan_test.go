@@ -501,7 +501,7 @@ func (s *simRun) well() bool {
 			}
 		}
 	}
-	return len(n.config.Groups) == len(s.w.config.Groups)
+	return len(n.config.Groups) == len(s.w.config.Groups) && len(n.config.Nodes) == len(s.w.hosts) // who is to go has not gone yet
 }
 
 // simLength is what each seed simulates at the least.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +26,20 @@ const (
 	exitUsage       = 64
 	exitInterrupted = 130
 )
+
+// exitTexts is what the manual says of them; the README says the same.
+var exitTexts = []struct {
+	code int
+	text string
+}{
+	{0, "done; of `status`: all is well"},
+	{exitError, "it failed, or was not confirmed; of `status` and `check`: degraded, or a finding; of `config check --strict`: warnings"},
+	{exitBadConfig, "of `status` and `check`: down, or a failure; of `config check`, `show`, `explain`, `edit` and `rollback`: the file has errors"},
+	{exitNoDaemon, "no daemon answers on this node"},
+	{exitDenied, "you may not ask it"},
+	{exitUsage, "wrong use: two lines on stderr say what and how"},
+	{exitInterrupted, "interrupted"},
+}
 
 // hintError is an error with what to do about it. It also travels over the control socket, as Progress.
 type hintError struct {
@@ -108,9 +123,13 @@ func arrange(app *cli.App, args []string) (line, error) {
 			l.help = true
 			continue
 		}
+		if (name == "version" || name == "V") && len(l.path) == 0 && !has {
+			args = append([]string{"version"}, args...)
+			continue
+		}
 		flag, own := findFlag(app, l.path, name)
 		if flag == nil {
-			return l, noFlag(app, l.path, name)
+			return l, noFlag(app, l.path, name, a[:len(a)-len(strings.TrimLeft(a, "-"))]+name)
 		}
 		if d, ok := flag.(cli.DocGenerationFlag); ok && d.TakesValue() {
 			if !has {
@@ -173,9 +192,23 @@ func missingCommand(path []*cli.Command, sub []*cli.Command) error {
 }
 
 func noCommand(app *cli.App, path []*cli.Command, word string) error {
+	if slices.Contains([]string{"start", "stop", "restart", "reload", "enable", "disable"}, word) {
+		return wrongUse("systemctl "+word+" ha", "no command %q: the daemon is a service of systemd", word)
+	}
+	for _, c := range app.Commands {
+		if len(path) > 0 && c.HasName(word) && !c.Hidden {
+			return wrongUse("hactl "+word, "no command %q", word)
+		}
+		if s := lookUp(c.Subcommands, word); len(path) == 0 && s != nil {
+			return wrongUse("hactl "+c.Name+" "+word, "no command %q", word)
+		}
+	}
 	names := commandNames(subcommands(app, path))
 	hint := "hactl help lists all commands"
-	if len(path) > 0 {
+	switch {
+	case len(names) == 1:
+		hint = usageHint(path)
+	case len(path) > 0:
 		hint = "one of " + strings.Join(names, ", ")
 	}
 	if near := nearest(word, names); near != "" {
@@ -210,7 +243,7 @@ func hasName(f cli.Flag, name string) bool {
 	return false
 }
 
-func noFlag(app *cli.App, path []*cli.Command, name string) error {
+func noFlag(app *cli.App, path []*cli.Command, name, written string) error {
 	var names []string
 	if len(path) > 0 {
 		names = flagNames(path[len(path)-1].Flags)
@@ -223,7 +256,7 @@ func noFlag(app *cli.App, path []*cli.Command, name string) error {
 	case len(path) == 0:
 		hint = "the flags of a command stand after its name; hactl help lists all commands"
 	}
-	return wrongUse(hint, "no flag %q", dashed(name))
+	return wrongUse(hint, "no flag %q", written)
 }
 
 func flagNames(flags []cli.Flag) []string {
@@ -305,7 +338,11 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 	if m := regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([a-z-]+): `).FindStringSubmatch(text); m != nil {
 		text = fmt.Sprintf("%s is no value for %s", m[1], dashed(m[2]))
 	}
-	return wrongUse("hactl help"+strings.TrimPrefix(c.Command.HelpName, "hactl"), "%s", text)
+	hint := "hactl help" + strings.TrimPrefix(c.Command.HelpName, "hactl")
+	if strings.Contains(err.Error(), "strconv.ParseInt") {
+		hint = "a whole number; " + hint
+	}
+	return wrongUse(hint, "%s", text)
 }
 
 // forDuration reads the flag --for: 0 when it is not given.
