@@ -7,7 +7,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -386,13 +385,13 @@ func (r *ruling) leaderRank(node string) int {
 }
 
 func (r *ruling) raiseFeature() bool {
-	lowest := math.MaxInt
+	lowest := -1
 	for i := range r.s.Nodes {
-		if n := &r.s.Nodes[i]; n.Member != 0 {
-			lowest = min(lowest, n.Feature)
+		if n := &r.s.Nodes[i]; n.Member != 0 && (lowest < 0 || n.Feature < lowest) {
+			lowest = n.Feature
 		}
 	}
-	if lowest <= r.s.Feature || lowest == math.MaxInt {
+	if lowest <= r.s.Feature {
 		return false
 	}
 	r.propose(Entry{Kind: entryFeature, Feature: lowest, Rule: "C8", Why: "all members can do it"})
