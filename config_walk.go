@@ -119,7 +119,6 @@ func sectionLabel(s *section, k *keySpec) string {
 	return s.label + " [[group." + k.key + "]]"
 }
 
-// unknown tells where a key belongs that nobody here knows.
 // otherWords are what the configurations of others call what is a key here.
 var otherWords = map[string]string{
 	"mountpoint": "directory", "mount_point": "directory", "mount": "directory", "dir": "directory", "fs": "fstype", "filesystem": "fstype",
@@ -128,6 +127,7 @@ var otherWords = map[string]string{
 	"advert_int": "interval", "keepalive": "interval", "udpport": "port", "auto_failback": "failback", "priority": "prefer",
 }
 
+// unknown tells where a key belongs that nobody here knows.
 func (w *walker) unknown(s *section, key string) {
 	path := pathKey(s.path, key)
 	hint, want := didYouMean(key, s.spec.names()), wordList(s.spec.names(), "or")

@@ -338,11 +338,7 @@ func onUsageError(c *cli.Context, err error, _ bool) error {
 	if m := regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([a-z-]+): `).FindStringSubmatch(text); m != nil {
 		text = fmt.Sprintf("%s is no value for %s", m[1], dashed(m[2]))
 	}
-	hint := "hactl help" + strings.TrimPrefix(c.Command.HelpName, "hactl")
-	if strings.Contains(err.Error(), "strconv.ParseInt") {
-		hint = "a whole number; " + hint
-	}
-	return wrongUse(hint, "%s", text)
+	return wrongUse("hactl help"+strings.TrimPrefix(c.Command.HelpName, "hactl"), "%s", text)
 }
 
 // forDuration reads the flag --for: 0 when it is not given.
