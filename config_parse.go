@@ -93,6 +93,13 @@ func readTree(text string) (map[string]any, *source, []configError) {
 		return nil, src, problems
 	}
 	m, holes := &mending{text: text}, false
+	for from := 0; from < len(m.text) && len(problems) < syntaxMax; { // no fault of syntax where there is one, but of what is meant
+		if s, ok := m.several(from); ok {
+			report(m.original(s.offset), s.what, s.hint)
+		}
+		_, to := m.line(from)
+		from = to + 1
+	}
 	for len(problems) < syntaxMax {
 		tree, err := decode(m.text)
 		if err == nil {
@@ -115,7 +122,7 @@ func readTree(text string) (map[string]any, *source, []configError) {
 		what, hint := syntaxWords(fault.Message)
 		report(m.original(offset), what, hint)
 		from, _ := m.line(offset)
-		again := strings.Contains(fault.Message, "already been defined") && !strings.HasPrefix(strings.TrimSpace(m.text[from:]), "[")
+		again := strings.Contains(fault.Message, "already been defined") && !strings.HasPrefix(strings.TrimSpace(m.text[from:]), "[cluster")
 		holes = holes || !again // the first of two values stands
 		next, ok := blankStatement(m.text, offset)
 		if !ok || strings.Contains(fault.Message, "terminator") || strings.Contains(fault.Message, "EOF") { // begun on another line

@@ -83,8 +83,6 @@ var repairs = []struct {
 	{"strings cannot contain newlines", (*mending).closeString},
 	{"expected '.' or '='", (*mending).equals},
 	{"expected value but found '='", (*mending).equalsTwice},
-	{"already been defined", (*mending).several},
-	{"was already created", (*mending).several},
 	{"trailing comma", (*mending).lastComma},
 	{"to end table name", (*mending).closeHeader},
 	{"end of table array", (*mending).closeHeader},
@@ -362,7 +360,7 @@ func (m *mending) several(offset int) (slip, bool) {
 	}
 	m.insert(end, "]")
 	m.insert(from+strings.IndexByte(m.text[from:end], '['), "[")
-	return slip{from, "[" + name + "] can be there once only", "there may be several: write [[" + name + "]]"}, true
+	return slip{from, name + " is a table; expected sections [[" + name + "]]", "there may be several: write [[" + name + "]], not [" + name + "]"}, true
 }
 
 func (m *mending) lastComma(offset int) (slip, bool) {
