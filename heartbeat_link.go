@@ -239,7 +239,7 @@ func (l *link) see(last sighting) (sighting, linkState) {
 		l.hangUp()
 		return last, l.seen()
 	}
-	addrs, err := h.AddrList(dev, netlink.FAMILY_ALL)
+	addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(dev, netlink.FAMILY_ALL) })
 	if err != nil {
 		l.hangUp()
 		return last, l.seen()

@@ -59,7 +59,7 @@ func (h *testHost) hangs(name string) string {
 	l := h.link(name)
 	var out []string
 	for _, side := range gateSides() {
-		all, err := h.nl.FilterList(l, side)
+		all, err := dump(func() ([]netlink.Filter, error) { return h.nl.FilterList(l, side) })
 		h.must("list filters", err)
 		for _, f := range all {
 			if b, ok := f.(*netlink.BpfFilter); ok {
@@ -67,7 +67,7 @@ func (h *testHost) hangs(name string) string {
 			}
 		}
 	}
-	all, err := h.nl.QdiscList(l)
+	all, err := dump(func() ([]netlink.Qdisc, error) { return h.nl.QdiscList(l) })
 	h.must("list qdiscs", err)
 	if slices.ContainsFunc(all, func(q netlink.Qdisc) bool { return q.Type() == "clsact" }) {
 		out = append(out, "clsact")

@@ -165,7 +165,8 @@ func (h *testHost) del(name, prefix string) {
 // flags is what the host has of an address: prefix (with flags for what is not usual) on the interface, sorted as listed.
 func (h *testHost) has(name string, ip netip.Addr) (prefixes []string, addrs []netlink.Addr) {
 	h.t.Helper()
-	all, err := h.nl.AddrList(h.link(name), netlink.FAMILY_ALL)
+	l := h.link(name)
+	all, err := dump(func() ([]netlink.Addr, error) { return h.nl.AddrList(l, netlink.FAMILY_ALL) })
 	h.must("list addresses", err)
 	for _, a := range all {
 		if p, ok := addrPrefix(a); ok && p.Addr() == ip {
@@ -351,7 +352,8 @@ func (h *testHost) talkTo(ip netip.Addr) {
 // neighbour is where the host believes the address to be; "" if it does not know.
 func (h *testHost) neighbour(ip netip.Addr) string {
 	h.t.Helper()
-	list, err := h.nl.NeighList(h.link("eth0").Attrs().Index, 0)
+	index := h.link("eth0").Attrs().Index
+	list, err := dump(func() ([]netlink.Neigh, error) { return h.nl.NeighList(index, 0) })
 	h.must("list neighbours", err)
 	for _, n := range list {
 		if a, ok := netip.AddrFromSlice(n.IP); ok && a.Unmap() == ip && len(n.HardwareAddr) > 0 {
