@@ -84,10 +84,16 @@ func configDiffCommand() *cli.Command {
 Exit status: 0 whether or not they differ.`,
 		Action: func(c *cli.Context) error {
 			var texts [2]named
-			for i := range texts {
-				var err error
-				if texts[i], err = textOf(c, c.Args().Get(i)); err != nil {
-					return err
+			for _, asks := range []bool{false, true} { // a file that is not there is wrong use, whether or not a daemon answers
+				for i := range texts {
+					word := c.Args().Get(i)
+					if asks != (word == "" || generationOf(word) != 0) {
+						continue
+					}
+					var err error
+					if texts[i], err = textOf(c, word); err != nil {
+						return err
+					}
 				}
 			}
 			_, err := c.App.Writer.Write(diff.Diff(texts[0].name, texts[0].text, texts[1].name, texts[1].text))
@@ -106,7 +112,7 @@ func configRollbackCommand() *cli.Command {
 recorded as the next one. Nothing is lost: going forward again is a rollback too.`,
 		Flags: []cli.Flag{yesFlag()},
 		Action: func(c *cli.Context) error {
-			if n, err := strconv.ParseUint(c.Args().First(), 10, 31); err != nil || n == 0 {
+			if generationOf(c.Args().First()) == 0 {
 				return wrongUse("hactl config history lists them", "%q is no number of a generation", c.Args().First())
 			}
 			cl := newClient(c)
@@ -139,13 +145,22 @@ type named struct {
 	text []byte
 }
 
+// generationOf is the number of a generation, 0 for any other word.
+func generationOf(word string) uint64 {
+	n, err := strconv.ParseUint(word, 10, 31)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // textOf is that of a generation, of a file, or ("") of what is in force.
 func textOf(c *cli.Context, word string) (named, error) {
 	var answer ConfigAnswer
 	route := "/v1/config"
 	if word != "" {
-		n, err := strconv.ParseUint(word, 10, 31)
-		if err != nil || n == 0 {
+		n := generationOf(word)
+		if n == 0 {
 			text, err := configFileText(word)
 			if err != nil {
 				return named{}, wrongUse("hactl config history lists the generations", "%q is no number of a generation, and as a FILE: %v", word, err)

@@ -27,14 +27,14 @@ const (
 	exitInterrupted = 130
 )
 
-// exitTexts is what the manual says of them; the README says the same.
+// exitTexts is what the help and the manual say of them; the README says the same.
 var exitTexts = []struct {
 	code int
 	text string
 }{
 	{0, "done; of `status`: all is well"},
 	{exitError, "it failed, or was not confirmed; of `status` and `check`: degraded, or a finding; of `config check --strict`: warnings"},
-	{exitBadConfig, "of `status` and `check`: down, or a failure; of `config check`, `show`, `explain`, `edit` and `rollback`: the file has errors"},
+	{exitBadConfig, "of `status` and `check`: down, or a failure; of `config check`, `show`, `explain`, `edit` and `rollback`: the file has errors, or cannot be read"},
 	{exitNoDaemon, "no daemon answers on this node"},
 	{exitDenied, "you may not ask it"},
 	{exitUsage, "wrong use: two lines on stderr say what and how"},

@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -18,8 +19,7 @@ Examples
   hactl simulate kill alice         what would happen; touches nothing
   hactl config check /etc/ha.toml   before an edit is saved
 
-hactl help COMMAND says more of one. Exit status: 64 for wrong use, 3 when the
-daemon does not run, 1 for anything else that went wrong.
+hactl help COMMAND says more of one.
 `
 
 // printHelp prints the help of the command at the end of path, or of the whole program.
@@ -49,6 +49,10 @@ func appHelp(b *strings.Builder, app *cli.App) {
 	}
 	b.WriteString("\nFlags of every command\n")
 	flagHelp(b, app.Flags)
+	b.WriteString("\nExit status\n")
+	for _, e := range exitTexts {
+		entry(b, strconv.Itoa(e.code), strings.ReplaceAll(e.text, "`", ""))
+	}
 	b.WriteString(helpEnd)
 }
 
