@@ -66,7 +66,8 @@ func confirmed(c *cli.Context, q Command, word, question string) error {
 		return operate(c, q, "")
 	}
 	if !isTerminal(c.App.Reader) {
-		if _, err := newClient(c).status(c.Context); err != nil {
+		// What the daemon would refuse is said before what is missing here; what it would warn of nobody is there to read.
+		if err := newClient(c).command(c.Context, q, func(string) {}); err != nil {
 			return err
 		}
 		sure := map[string]string{

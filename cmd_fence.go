@@ -5,7 +5,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/urfave/cli/v2"
 )
@@ -38,11 +37,16 @@ Examples
 				}
 				return operate(c, Command{Name: commandFenceTest, Node: c.Args().Get(1)}, "")
 			}
-			if slices.Contains([]string{"list", "status", "monitor", "metadata", "on", "off", "reboot"}, node) {
-				return wrongUse("usage: "+c.Command.UsageText, "%q is what a device is asked, not a node", node)
-			}
 			if c.NArg() > 1 {
 				return wrongUse("usage: "+c.Command.UsageText, "unexpected argument %q", c.Args().Get(1))
+			}
+			st, err := newClient(c).status(c.Context)
+			if err != nil {
+				return err
+			}
+			if err := st.checkNode(node); err != nil { // perhaps meant as a command, such as list
+				h := toHint(err)
+				return wrongUse(h.hint+"; usage: "+c.Command.UsageText, "%s", h.msg)
 			}
 			return confirmed(c, Command{Name: commandFence, Node: node}, node,
 				fmt.Sprintf("Cut %s off now? Type its name to confirm: ", node))
