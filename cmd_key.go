@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 )
@@ -52,21 +53,26 @@ To roll the key without an outage:
 				id, err = keygen(file, force)
 				done = "wrote key %s to %s; copy the file to every other node, mode 0600\n"
 			}
-			if errors.Is(err, fs.ErrPermission) {
-				return &hintError{err.Error(), "run it as root", exitError}
-			}
-			if p := (*fs.PathError)(nil); errors.As(err, &p) {
-				hint := "hactl help keygen"
-				if errors.Is(err, fs.ErrNotExist) {
-					hint = "is its folder there? " + hint
-				}
-				return &hintError{fmt.Sprintf("%s: %v", file, p.Err), hint, exitError}
-			}
 			if err != nil {
-				return &hintError{err.Error(), "hactl help keygen", exitError}
+				return keygenError(file, err)
 			}
 			_, err = fmt.Fprintf(c.App.Writer, done, id, file)
 			return err
 		},
 	}
+}
+
+// keygenError names the file that was asked for where the system refuses, not the one that is written beside it first.
+func keygenError(file string, err error) error {
+	text, hint := err.Error(), "hactl help keygen"
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		text = fmt.Sprintf("%s: %v", file, errno)
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		hint = "run it as root"
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "is its folder there? " + hint
+	}
+	return &hintError{text, hint, exitError}
 }

@@ -139,6 +139,9 @@ func newSecret() secret {
 // keygen makes a key file with one new key and returns that key's id. It replaces a file only by force: without its
 // key the other nodes are not understood.
 func keygen(path string, force bool) (id string, err error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return "", fmt.Errorf("make key file %s: it is a folder; name the file: hactl keygen %s", path, filepath.Join(path, "ha.key"))
+	}
 	if _, err := os.Lstat(path); err == nil && !force {
 		return "", fmt.Errorf("make key file %s: it exists; to replace its key without an outage: hactl keygen --add "+
 			"(or --force, which cuts this node off until all others have the file)", path)

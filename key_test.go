@@ -3,9 +3,13 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -183,4 +187,21 @@ func TestKeygenAppearingMeanwhile(t *testing.T) {
 		t.Error("a file that appeared meanwhile is overwritten")
 	}
 	checkKeys(t, path, id)
+}
+
+// What the system refuses is said of the file that was asked for, not of the one that is written beside it first.
+func TestKeygenErrorNamesTheFile(t *testing.T) {
+	for _, c := range []struct {
+		err        error
+		text, hint string
+	}{
+		{&fs.PathError{Op: "open", Path: "/etc/.ha.key.17", Err: syscall.EACCES}, "/etc/ha.key: permission denied", "run it as root"},
+		{&os.LinkError{Op: "rename", Old: "/etc/.ha.key.17", New: "/etc/ha.key", Err: syscall.EROFS}, "/etc/ha.key: read-only file system", "hactl help keygen"},
+		{errors.New("it has only one"), "it has only one", "hactl help keygen"},
+	} {
+		got := toHint(keygenError("/etc/ha.key", fmt.Errorf("make key file: %w", c.err)))
+		if !strings.HasSuffix(got.msg, c.text) || strings.Contains(got.msg, ".17") || got.hint != c.hint {
+			t.Errorf("%v: %q, hint %q", c.err, got.msg, got.hint)
+		}
+	}
 }
