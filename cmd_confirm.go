@@ -80,7 +80,9 @@ func confirmed(c *cli.Context, q Command, word, question string) error {
 	if err := operate(c, q, ""); err != nil {
 		return err
 	}
-	fmt.Fprint(c.App.Writer, question)
+	if _, err := fmt.Fprint(c.App.Writer, question); err != nil {
+		return err
+	}
 	answer, err := readAnswer(c)
 	if err != nil {
 		return err

@@ -210,8 +210,8 @@ func editConfig(c *cli.Context) error {
 			return err
 		}
 		if string(text) == running.Text {
-			fmt.Fprintln(c.App.Writer, "nothing was changed")
-			return nil
+			_, err := fmt.Fprintln(c.App.Writer, "nothing was changed")
+			return err
 		}
 		_, problems := parseConfig(text)
 		if !hasErrors(problems) {
@@ -291,7 +291,9 @@ func commit(c *cli.Context, cl *client, running *ConfigAnswer, text []byte) erro
 		if !isTerminal(c.App.Reader) {
 			return wrongUse("having looked at the plan, add --yes", "nobody can confirm it here: the input is no terminal")
 		}
-		fmt.Fprint(c.App.Writer, "Put it in force? [y/N] ")
+		if _, err := fmt.Fprint(c.App.Writer, "Put it in force? [y/N] "); err != nil {
+			return err
+		}
 		answer, err := readAnswer(c)
 		if err != nil {
 			return err
@@ -310,7 +312,8 @@ func commit(c *cli.Context, cl *client, running *ConfigAnswer, text []byte) erro
 		return err
 	}
 	if string(before) != running.Text && string(before) != string(text) {
-		fmt.Fprintf(c.App.Writer, "%s is left as it is: it holds an edit that is not in force. hactl status says why\n", path)
+		_, err := fmt.Fprintf(c.App.Writer, "%s is left as it is: it holds an edit that is not in force. hactl status says why\n", path)
+		return err
 	}
 	return nil
 }

@@ -134,13 +134,21 @@ func noWaitFlag() cli.Flag {
 // operate sends q and prints each line of progress as it comes. Back says how to undo what ^C does not.
 func operate(c *cli.Context, q Command, back string) error {
 	q.NoWait = c.Bool("no-wait")
-	err := newClient(c).command(c.Context, q, func(text string) { fmt.Fprintln(c.App.Writer, text) })
+	var lost error // of the output; it is no reason to give up what goes on
+	err := newClient(c).command(c.Context, q, func(text string) {
+		if _, err := fmt.Fprintln(c.App.Writer, text); err != nil {
+			lost = err
+		}
+	})
 	if errors.Is(err, context.Canceled) {
 		hint := "hactl status shows what holds now"
 		if back != "" {
 			hint += "; " + back
 		}
 		return &hintError{"interrupted; what was decided stands", hint, exitInterrupted}
+	}
+	if err == nil {
+		return lost
 	}
 	return err
 }

@@ -26,7 +26,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -58,6 +60,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = &hintError{"interrupted", "hactl status shows what holds now", exitInterrupted}
+	}
+	var lost *fs.PathError
+	if f, ok := out.(*os.File); ok && errors.As(err, &lost) && lost.Op == "write" && lost.Path == f.Name() {
+		err = fmt.Errorf("the output cannot be written: %w", lost.Err)
 	}
 	return report(errOut, l.path, err)
 }
