@@ -34,6 +34,8 @@ type order struct {
 	counted uint64          // serial of the last failure report of this session that the state has counted
 	alone   bool            // caretaker, or without a state: nobody counts failures, and nobody can be asked
 	by      instant         // when the host is reset if it has not stopped; 0: it is not
+	known   uint64          // raft index of the state that it comes from
+	thaw    []string        // resources that may go on without their peers
 }
 
 // outcome is what the agent has to say; node.go makes entries of it and repeats them until they are applied.
@@ -197,7 +199,7 @@ func (g *groupAgent) do(now instant, r *resourceAgent, op string, timeout time.D
 	hint.Group = g.name
 	hint.Restart = len(r.failed) > 0 || g.started == g.order.epoch
 	g.a.actions = append(g.a.actions, action{ID: r.busy, Group: g.name, Resource: r.config.Name, Epoch: g.order.epoch, Op: op, Timeout: timeout, Hint: hint,
-		Ready: op == opFit && g.order.want == wantStop, Config: r.config})
+		Ready: op == opFit && g.order.want == wantStop, Known: g.order.known, Config: r.config})
 }
 
 // watch turns the resource's own eyes on or off.
@@ -445,7 +447,11 @@ func (g *groupAgent) mayRestart(now instant, r *resourceAgent) bool {
 // monitor looks again at what runs, when its time has come.
 func (g *groupAgent) monitor(now instant) {
 	for _, r := range g.res {
-		if r.cond == conditionRunning && r.busy == 0 && r.next <= now && r.config.Monitor.Interval > 0 {
+		switch {
+		case r.cond != conditionRunning || r.busy != 0:
+		case g.order.want == wantRun && slices.Contains(g.order.thaw, r.config.Name):
+			g.do(now, r, opThaw, r.config.Monitor.Timeout.D())
+		case r.next <= now && r.config.Monitor.Interval > 0:
 			g.do(now, r, opMonitor, r.config.Monitor.Timeout.D())
 		}
 	}
@@ -509,6 +515,8 @@ func (a *agent) done(now instant, d actionDone) {
 		g.stopDone(now, r, d)
 	case opMonitor:
 		g.monitorDone(now, r, d)
+	case opThaw:
+		r.detail, r.next = d.Err, now
 	case opFit:
 		r.unfit = d.Err
 		r.fitAt = now.add(fitInterval)
@@ -724,6 +732,17 @@ func (a *agent) notice(now instant, n noticed) {
 		if r := g.resource(n.Resource); r != nil {
 			r.next = min(r.next, now)
 			r.noticed = r.busy != 0 && r.op == opMonitor
+		}
+	}
+}
+
+// lookAt makes the monitors of what is replicated due, all of it or one DRBD resource.
+func (a *agent) lookAt(now instant, resource string) {
+	for _, g := range a.groups {
+		for _, r := range g.res {
+			if r.config.Type == "drbd" && (resource == "" || r.config.Resource == resource) {
+				a.notice(now, noticed{Group: g.name, Resource: r.config.Name})
+			}
 		}
 	}
 }

@@ -48,6 +48,9 @@ const (
 	commandFence       = "fence"        // Node, Force
 	commandFenceTest   = "fence-test"   // Node ("": all that this node may have to fence)
 	commandEdit        = "edit"         // Text, Base
+	commandFencePeer   = "fence-peer"   // Resource (DRBD's name), Node (DRBD's name; "": the only other one)
+	commandUnfencePeer = "unfence-peer" // Resource (DRBD's name)
+	commandUnmark      = "unmark"       // Resource (DRBD's name), Node, Force
 )
 
 // Command is the body of POST /v1/command.
@@ -413,6 +416,10 @@ func (c Command) check(st *Status) error {
 	case commandStandby, commandConfirmDead, commandFence:
 		node = true
 	case commandMaintenance, commandQuorum, commandFenceTest, commandEdit:
+	case commandFencePeer, commandUnfencePeer:
+		return nil // the names are DRBD's
+	case commandUnmark:
+		node = true
 	default:
 		return &hintError{fmt.Sprintf("the daemon knows no command %q", c.Name), "are hactl and the daemon of one version? hactl version", exitUsage}
 	}

@@ -82,8 +82,8 @@ func (d *drbd) Monitor(ctx context.Context) (condition, error) {
 	case d.frozenSince.IsZero():
 		d.frozenSince = time.Now()
 	case time.Since(d.frozenSince) > d.fenceTime:
-		return conditionFailed, fmt.Errorf("I/O of %s has been frozen for %s, since DRBD's fencing handler has not confirmed that the peer is out: "+
-			"see dmesg; if the peer is surely dead: drbdadm resume-io %s", d.name, time.Since(d.frozenSince).Round(time.Second), d.name)
+		return conditionFailed, fmt.Errorf("I/O of %s has been frozen for %s, since the cluster has not recorded that it goes on without its peer: "+
+			"is there a majority? hactl status", d.name, time.Since(d.frozenSince).Round(time.Second))
 	}
 	return c, nil
 }
@@ -113,6 +113,18 @@ func (d *drbd) Copies(ctx context.Context) (copies, error) {
 		return copies{}, err
 	}
 	return s.copies(), nil
+}
+
+// Thaw lets I/O go on that DRBD froze when it lost its peer.
+func (d *drbd) Thaw(ctx context.Context) error {
+	s, err := d.read(ctx)
+	if err != nil || s == nil || s.Role != drbdPrimary || s.Suspended != "fencing" {
+		return err
+	}
+	if _, err := d.run(ctx, "drbdadm", "resume-io", d.name); err != nil {
+		return d.refused(ctx, "resume-io", err)
+	}
+	return nil
 }
 
 func (d *drbd) Start(ctx context.Context, _ startHint) error {

@@ -134,22 +134,21 @@ func (s *drbdStatus) reachable(number int) *drbdPeer {
 // copies says where all volumes are up to date. Who is neither Primary nor connected cannot know: its disk calls itself
 // UpToDate until it learns that the other has gone on.
 func (s *drbdStatus) copies() copies {
-	c := copies{Here: len(s.Volumes) > 0, Known: s.Role == drbdPrimary, Of: 1 + len(s.Peers)}
+	c := copies{Here: len(s.Volumes) > 0, Known: s.Role == drbdPrimary, Of: 1 + len(s.Peers), Frozen: s.Suspended == "fencing"}
 	for _, v := range s.Volumes {
 		c.Here = c.Here && v.Disk == diskUpToDate
 	}
 	for i := range s.Peers {
 		p := &s.Peers[i]
-		if p.Connection != connConnected {
-			continue
-		}
-		c.Known = true
-		good := len(s.Volumes) > 0
+		c.Known = c.Known || p.Connection == connConnected
+		good := p.Connection == connConnected && len(s.Volumes) > 0
 		for _, v := range s.Volumes {
 			good = good && p.disk(v.Number) == diskUpToDate
 		}
 		if good {
 			c.Peers = append(c.Peers, p.Name)
+		} else {
+			c.Stale = append(c.Stale, p.Name)
 		}
 	}
 	return c

@@ -386,7 +386,7 @@ func TestDRBDMonitorFencingTakesTooLong(t *testing.T) {
 		t.Fatalf("at first: %v, %v", c, err)
 	}
 	d.fenceTime = 0
-	if c, err := d.Monitor(ctx); c != conditionFailed || !strings.Contains(err.Error(), "fencing handler") {
+	if c, err := d.Monitor(ctx); c != conditionFailed || !strings.Contains(err.Error(), "has not recorded") {
 		t.Errorf("at last: %v, %v", c, err)
 	}
 	f.moveTo("after-fencing/a")

@@ -81,6 +81,10 @@ func Apply(s *State, index uint64, e *Entry) (events []Event, refused string) {
 		a.unfence()
 	case entryDevice:
 		a.device()
+	case entryMark:
+		a.markStale()
+	case entryUnmark:
+		a.unmark()
 	default:
 		a.refuse("no entry of kind %q is known at feature level %d", e.Kind, s.Feature)
 	}
@@ -219,6 +223,7 @@ func (a *applying) config() {
 		return g == nil || g.resource(r.Resource) == nil || next.Effective.node(r.Node) == nil
 	})
 	s.forgetDevices()
+	s.Stale = slices.DeleteFunc(s.Stale, func(m StaleCopy) bool { return next.Effective.node(m.Node) == nil })
 	for i := range s.Groups {
 		if g := &s.Groups[i]; g.Pin != nil && next.Effective.node(g.Pin.Node) == nil {
 			a.event(eventUnpinned, g.Pin.Node, g.Name, "pin of %s lifted: %s is no longer in the config", g.Name, g.Pin.Node)
@@ -418,6 +423,10 @@ func (a *applying) place() {
 	}
 	if a.e.Proof == proofLease && g.Proof == "" && !a.s.leaseProves(g) {
 		a.refuse("%s may still run %s: nothing ends it there", g.Owner, g.Name)
+		return
+	}
+	if m := a.s.staleCopy(a.s.Config.Effective.group(g.Name), n.Name); m != nil {
+		a.refuse("%s", m)
 		return
 	}
 	clean := g.Clean

@@ -51,6 +51,8 @@ func (r *ruling) judge(name string) (may bool, why string) {
 		return false, fmt.Sprintf("%s is in standby (lift it: hactl online %s)", name, name)
 	case v.Sick != "":
 		return false, fmt.Sprintf("%s is not well: %s", name, v.Sick)
+	case r.s.staleCopy(r.c, name) != nil:
+		return false, r.s.staleCopy(r.c, name).String()
 	case n.unfit(r.g.Name) != "":
 		return false, fmt.Sprintf("%s cannot run it: %s", name, n.unfit(r.g.Name))
 	}

@@ -45,4 +45,6 @@ const (
 	eventDeviceFailed = "fence-device-failed"
 	eventDeviceMended = "fence-device-mended"
 	eventLeaseShorter = "lease-shortened"
+	eventStale        = "copy-stale"
+	eventFresh        = "copy-fresh"
 )

@@ -151,6 +151,15 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 		}
 	case opMonitor:
 		d.Condition, err = t.res.Monitor(ctx)
+		if r, ok := t.res.(replicated); ok && d.Condition == conditionRunning {
+			if c, err := r.Copies(ctx); err == nil {
+				d.Copies = &c
+			}
+		}
+	case opThaw:
+		if th, ok := t.res.(thawer); ok {
+			err = th.Thaw(ctx)
+		}
 	case opFit:
 		if r, ok := t.res.(readier); ok && a.Ready {
 			err = r.Ready(ctx)

@@ -93,7 +93,7 @@ func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
 			// steer
 			moveCommand(), unmoveCommand(), standbyCommand(), onlineCommand(), maintenanceCommand(), cleanupCommand(), editCommand(), simulateCommand(),
 			// when nodes are gone
-			fenceCommand(), confirmDeadCommand(), quorumCommand(),
+			fenceCommand(), confirmDeadCommand(), quorumCommand(), drbdCommand(),
 			// set up
 			configCommand(), keygenCommand(), daemonCommand(), completionCommand(), versionCommand(), helpCommand(),
 			// for shells and packages

@@ -144,6 +144,7 @@ type node struct {
 	decideAt   instant
 	led        bool // it led when it decided last
 
+	seen     []copySeen // of what this node writes, as the last monitor of each has read it
 	waiters  []*waiter
 	version  uint64    // counts changes that status may show
 	dueAt    instant   // when advance must run at the latest
@@ -197,6 +198,7 @@ func (n *node) Tick(now instant) {
 // ActionDone is the event that an operation has ended.
 func (n *node) ActionDone(now instant, d actionDone) {
 	n.agent.done(now, d)
+	n.noteCopies(d)
 	if d.Op != opMonitor || d.Err != "" {
 		n.version++
 	}

@@ -23,7 +23,7 @@ func (e *Entry) key() string {
 	if e.Kind == entryEnforce {
 		return fmt.Sprintf("%s/%v", e.Kind, *e.Enforce) // what it says now must not wait for what it said before
 	}
-	return fmt.Sprintf("%s/%s/%s/%s/%s/%d/%d/%v/%x", e.Kind, e.Group, e.Resource, e.Ping, e.Node, e.Epoch, e.Serial, e.On, e.Request)
+	return fmt.Sprintf("%s/%s/%s/%s/%s/%s/%d/%d/%v/%x", e.Kind, e.Group, e.Resource, e.Peer, e.Ping, e.Node, e.Epoch, e.Serial, e.On, e.Request)
 }
 
 // repeatAfter is how long a proposal may take before it is made again.
@@ -310,6 +310,7 @@ func (n *node) report(now instant) {
 	}
 	n.reportObedience()
 	n.reportGroups(now, me)
+	n.reportCopies(now)
 	n.reportFitness(now, me)
 	n.reportEnforcement(now, me)
 	n.reportReach(now, me)

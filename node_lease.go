@@ -358,6 +358,7 @@ func (n *node) judgeQuorum(now instant) {
 	if had != n.quorumNow {
 		n.version++
 		n.decideAt = 0
+		n.agent.lookAt(now, "") // what froze meanwhile can be settled, and what was written alone be recorded
 		n.quorumSince = now
 	}
 	// Leadership changes hands within milliseconds; only what lasts is worth a line.
@@ -497,7 +498,7 @@ func (n *node) orders(now instant, marks *[]leaseMark) []order {
 		if c == nil {
 			continue
 		}
-		o := order{config: c, epoch: g.Epoch, again: g.Since}
+		o := order{config: c, epoch: g.Epoch, again: g.Since, known: n.state.Index, thaw: n.mayThaw(g)}
 		o.hint = startHint{Clean: g.Clean, Insist: n.config.Cluster.TwoNode == "ignore"}
 		if me := n.state.node(n.name); me != nil && me.Session == n.opt.Session {
 			o.counted = me.Serial

@@ -268,7 +268,7 @@ func (n *node) logEvent(e Event) {
 	}
 	switch e.ID {
 	case eventLost, eventFailure, eventBlocked, eventForced, eventConfirmDead, eventUnfit, eventUnreached, eventFlaps, eventBounces,
-		eventFenceAsked, eventFenced, eventFenceFailed, eventDeviceFailed:
+		eventFenceAsked, eventStale, eventFenced, eventFenceFailed, eventDeviceFailed:
 		n.log.Warn(e.Text, attrs...)
 	default:
 		n.log.Info(e.Text, attrs...)

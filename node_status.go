@@ -234,7 +234,7 @@ func (n *node) whereData(all []copies) string {
 		if !c.Known {
 			return ""
 		}
-		on := n.peerNames(c)
+		on := n.peerNames(c.Peers, c.Of)
 		if c.Here {
 			on = append(on, n.name)
 		}
@@ -255,11 +255,11 @@ func (n *node) whereData(all []copies) string {
 
 // peerNames puts nodes for the peers of a resource: its names for them are host names, which need not be the nodes', and
 // the one peer of two nodes that may run groups is the other.
-func (n *node) peerNames(c copies) []string {
+func (n *node) peerNames(peers []string, of int) []string {
 	others := slices.DeleteFunc(n.config.fullNodes(), func(name string) bool { return name == n.name })
 	var on []string
-	for _, p := range c.Peers {
-		if n.config.node(p) == nil && len(others) == 1 && c.Of == 2 {
+	for _, p := range peers {
+		if n.config.node(p) == nil && len(others) == 1 && of == 2 {
 			p = others[0]
 		}
 		on = append(on, p)
@@ -371,6 +371,7 @@ func (n *node) statusProblems(now instant, s *Status) {
 	for i := range s.Groups {
 		n.problemGroup(s, &s.Groups[i])
 	}
+	n.problemStale(now, s)
 	if n.lostFork != "" && now.sub(n.lostForkAt) < time.Hour {
 		s.Problems = append(s.Problems, Problem{ID: "fork-lost", Severity: "warning", Since: now.sub(n.lostForkAt).Seconds(), What: n.lostFork,
 			Why: "one of two lives goes on", Next: "what was decided in the other is not in force; its state is kept aside in the state folder"})

@@ -73,7 +73,15 @@ type copies struct {
 	Known bool     // false: out of touch and not the side that writes, so what is here may be old
 	Here  bool     // complete and up to date on this host
 	Peers []string // and on these connected peers, by the names that the resource has for them
+	Stale []string // not, or not for sure, on these, with which it is not connected or which are still copied to
 	Of    int      // how many there should be
+	// Frozen: what is written here waits until somebody says what became of the peers.
+	Frozen bool
+}
+
+// thawer is a replicated resource that may go on without its peers when that is recorded.
+type thawer interface {
+	Thaw(ctx context.Context) error // nil where nothing waits
 }
 
 // startHint is what the cluster knows that a resource cannot.

@@ -80,6 +80,7 @@ const (
 	opMonitor = "monitor" // also the probe after a daemon start
 	opFit     = "fit"
 	opForce   = "force" // a harder stop, of those types that have one
+	opThaw    = "thaw"  // let what waits for a word about its peers go on without them
 )
 
 type action struct {
@@ -91,6 +92,7 @@ type action struct {
 	Timeout  time.Duration
 	Hint     startHint
 	Ready    bool           // fit: the node that runs it may be helped (readier)
+	Known    uint64         // raft index of the state when it was begun
 	Config   ResourceConfig // a changed resource is stopped under its old one
 }
 
@@ -98,6 +100,7 @@ type action struct {
 type actionDone struct {
 	action
 	Condition condition // monitor
+	Copies    *copies   // monitor, of what is replicated: nil where that could not be read
 	Err       string    // "" for success; monitor: why it is failed or unknown
 	Tail      string
 	Hopeless  bool // errHopeless

@@ -24,6 +24,7 @@ type State struct {
 	Resources   []ResourceState `json:"resources"`         // by group, resource, node; only where there is something to remember
 	Fences      []FenceState    `json:"fences,omitempty"`  // by node
 	Devices     []DeviceFault   `json:"devices,omitempty"` // by device and node
+	Stale       []StaleCopy     `json:"stale,omitempty"`   // by DRBD's resource and node
 	History     []Event         `json:"history"`           // oldest first, at most historyMax
 }
 
@@ -161,6 +162,17 @@ type ResourceState struct {
 	Wall      int64         `json:"wall"`
 }
 
+// StaleCopy marks what a node has of a DRBD resource as older than what was written elsewhere since; see guard.go.
+type StaleCopy struct {
+	Resource string        `json:"resource"` // DRBD's name of it, so that a group can be renamed
+	Node     string        `json:"node"`
+	ID       uint64        `json:"id"`    // raft index of the entry that made the mark: a new one each time
+	By       string        `json:"by"`    // the owner that goes on without it
+	Group    string        `json:"group"` // then
+	Clock    time.Duration `json:"clock"`
+	Wall     int64         `json:"wall"`
+}
+
 // Event is a line of the history.
 type Event struct {
 	Index uint64        `json:"index"`
@@ -202,6 +214,8 @@ const (
 	entryFenced      = "fenced"
 	entryUnfence     = "unfence"
 	entryDevice      = "device"
+	entryMark        = "mark"
+	entryUnmark      = "unmark"
 )
 
 // What proves that the owner of a revoked epoch runs it no more.
@@ -226,7 +240,8 @@ type Entry struct {
 
 	Node     string   `json:"node,omitempty"`
 	Group    string   `json:"group,omitempty"`
-	Resource string   `json:"resource,omitempty"`
+	Resource string   `json:"resource,omitempty"` // mark, unmark: DRBD's name of it
+	Peer     string   `json:"peer,omitempty"`     // mark, unmark: whose copy is meant
 	Ping     string   `json:"ping,omitempty"`
 	Epoch    uint64   `json:"epoch,omitempty"`
 	Proof    string   `json:"proof,omitempty"`
@@ -247,7 +262,7 @@ type Entry struct {
 
 	Enforce     *Enforcement `json:"enforce,omitempty"` // join, enforce
 	Config      *ConfigState `json:"config,omitempty"`
-	Base        uint64       `json:"base,omitempty"` // config: generation, join: session, fence: request that the proposer saw; a stale one is refused. started: generation that all of the group follows
+	Base        uint64       `json:"base,omitempty"` // config: generation, join: session, fence: request, unmark: id that the proposer saw; a stale one is refused. started: generation that all of the group follows
 	Incarnation *Incarnation `json:"incarnation,omitempty"`
 	Request     uint64       `json:"request,omitempty"` // an operator's: applied once, however often proposed
 }

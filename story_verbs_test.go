@@ -413,6 +413,15 @@ func (s *story) nodeIs(m *machine, what string) (func() bool, error) {
 		return func() bool { return m.dog.runs }, nil
 	case "off":
 		return func() bool { return !m.power }, nil
+	case "stale": // a mark stands against what it has
+		return func() bool {
+			n := w.best()
+			return n != nil && slices.ContainsFunc(n.state.Stale, func(c StaleCopy) bool { return c.Node == m.name })
+		}, nil
+	case "frozen": // what it writes
+		return func() bool {
+			return slices.ContainsFunc(w.drbds, func(d *worldDRBD) bool { s := m.drbd(d.name); return s != nil && s.frozen })
+		}, nil
 	case "fenced":
 		return func() bool {
 			n := w.best()
@@ -493,10 +502,12 @@ func (s *story) operator(f []string) error {
 		if f2[1] == "test" {
 			c.Name, c.Node = commandFenceTest, f2[2]
 		}
+	case "unmark": // RESOURCE NODE [force]
+		c.Name, c.Resource, c.Node, c.Force = commandUnmark, f2[1], f2[2], f2[3] == "force"
 	default:
 		return fmt.Errorf("no command %q", f2[0])
 	}
-	if slices.Contains([]string{commandConfirmDead, commandQuorum, commandFence}, c.Name) {
+	if slices.Contains([]string{commandConfirmDead, commandQuorum, commandFence, commandUnmark}, c.Name) {
 		m.word = true
 	}
 	done := false

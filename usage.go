@@ -36,7 +36,7 @@ var exitTexts = []struct {
 	{exitError, "it failed, or was not confirmed; of `status` and `check`: degraded, or a finding; of `config check --strict`: warnings"},
 	{exitBadConfig, "of `status` and `check`: down, or a failure; of `config check`, `show`, `explain`, `edit` and `rollback`: the file has errors, or cannot be read"},
 	{exitNoDaemon, "no daemon answers on this node"},
-	{exitDenied, "you may not ask it"},
+	{exitDenied, "you may not ask it; of `drbd fence-peer`: DRBD may go on without its peer"},
 	{exitUsage, "wrong use: two lines on stderr say what and how"},
 	{exitInterrupted, "interrupted"},
 }

@@ -189,6 +189,9 @@ func (l *life) begin(a action) {
 	d := takes(a.Op, a.Config.Type)
 	d += time.Duration(l.w.chance.act.Int64N(int64(d)/4 + 1))
 	how, late := l.m.oddity(a.Op, a.Resource)
+	if s := l.m.copyOf(a.Group); s != nil && s.frozen && a.Op == opStop && x.data() && x.present {
+		how = "hang" // what is to be written first is not
+	}
 	act.how = how
 	switch how {
 	case "hang", "drag":
@@ -274,6 +277,13 @@ func (act *worldAct) work(d *actionDone) {
 		x.set(false, "stops")
 	case opMonitor:
 		d.Condition, d.Err, d.Hopeless = x.look()
+		if s := x.m.drbd(x.config.Resource); s != nil && d.Condition == conditionRunning {
+			d.Copies = s.copies()
+		}
+	case opThaw:
+		if s := x.m.drbd(x.config.Resource); s != nil && x.present {
+			s.goOn("the daemon has thawed it")
+		}
 	case opFit:
 		if err := x.fault(); err != "" {
 			d.Err, d.Hopeless = err, true
@@ -285,6 +295,9 @@ func (act *worldAct) work(d *actionDone) {
 func (x *ware) fault() string {
 	if x.config.Type == "vip" && !x.m.carrier(x.config.Interface) {
 		return "no carrier on " + x.config.Interface
+	}
+	if x.config.Type == "drbd" && x.m.drbd(x.config.Resource) == nil {
+		return x.config.Resource + " is not in DRBD's configuration"
 	}
 	return ""
 }
@@ -308,6 +321,12 @@ func (act *worldAct) startIt(d *actionDone) {
 	if err := x.fault(); err != "" {
 		d.Err, d.Hopeless = err, true
 		return
+	}
+	if s := x.m.drbd(x.config.Resource); s != nil && !x.present {
+		if err, hopeless := s.promote(); err != "" {
+			d.Err, d.Hopeless, d.Waiting = err, hopeless, !hopeless
+			return
+		}
 	}
 	if x.config.Type == "vip" {
 		if x.suspended || act.l.leases[x.group] <= x.m.now() {

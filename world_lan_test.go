@@ -106,12 +106,16 @@ func (c *worldClient) ask() {
 	if c.cache == nil || !c.cache.serves(c.group) {
 		return
 	}
+	replica := c.cache.copyOf(c.group)
+	if replica != nil && !replica.write(c) {
+		return
+	}
 	if d := c.w.now - c.served; d > 2*clientEvery {
 		c.outages = append(c.outages, d)
 	}
 	c.served = c.w.now
 	for _, x := range c.cache.wares {
-		if x.group == c.group && x.data() {
+		if x.group == c.group && x.data() && replica == nil {
 			c.write(x)
 		}
 	}

@@ -26,6 +26,7 @@ type world struct {
 	hosts  []*machine // in the order of the config
 	net    worldNet
 	lan    worldLAN
+	drbds  []*worldDRBD
 	trace  uint64
 	config *Config // of the first founding: what the machines are called and where they are
 
@@ -104,6 +105,7 @@ func newWorld(t *testing.T, seed uint64, text []byte) (*world, error) {
 	for _, n := range cfg.Nodes {
 		w.hosts = append(w.hosts, newMachine(w, n.Name, text))
 	}
+	w.replicate(cfg)
 	return w, nil
 }
 
@@ -319,6 +321,12 @@ func (m *machine) powerOff() {
 		}
 	}
 	m.wares = nil
+	for _, d := range m.w.drbds {
+		if s := m.drbd(d.name); s != nil {
+			s.frozen, s.alone = false, false
+			s.calls++
+		}
+	}
 	m.dog.runs, m.dog.open = false, false
 }
 

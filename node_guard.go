@@ -1,0 +1,163 @@
+// What does this node say of the copies of what it writes? What a monitor of a DRBD resource has read becomes a mark where a
+// peer misses something, and the end of that mark when it has caught up; a handler of DRBD's waits for a mark of its own, and
+// what stays frozen without one is thawed. docs/design.md section 15.
+
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// copySeen is what the last monitor of a resource has read.
+type copySeen struct {
+	group, name string // as in the config
+	resource    string // as DRBD has it
+	known       uint64 // raft index of the state when that monitor was begun
+	good, stale []string
+	frozen      bool
+}
+
+// noteCopies takes what a monitor has read of the copies. What was thawed must be looked at again first.
+func (n *node) noteCopies(d actionDone) {
+	if d.Config.Type != "drbd" || d.Op == opFit {
+		return
+	}
+	n.seen = slices.DeleteFunc(n.seen, func(s copySeen) bool { return s.group == d.Group && s.name == d.Resource })
+	if d.Op != opMonitor || d.Copies == nil || !d.Copies.Known {
+		return
+	}
+	c := d.Copies
+	n.seen = append(n.seen, copySeen{group: d.Group, name: d.Resource, resource: d.Config.Resource, known: d.Known,
+		good: n.peerNames(c.Peers, c.Of), stale: n.peerNames(c.Stale, c.Of), frozen: c.Frozen})
+}
+
+// writes: this node owns the group and may write its data.
+func (n *node) writes(g *GroupState) bool {
+	return g != nil && g.Owner == n.name && (g.Phase == phasePlaced || g.Phase == phaseStarted)
+}
+
+// reportCopies proposes what the state does not know yet. A mark is lifted only by what was begun when it stood: what was
+// seen before says nothing of the writes that it is about. What is frozen needs a mark that is younger than the look that
+// found it so, since an older one may be about to be lifted.
+func (n *node) reportCopies(now instant) {
+	for _, s := range n.seen {
+		g := n.state.group(s.group)
+		if !n.writes(g) {
+			continue
+		}
+		e := Entry{Kind: entryMark, Group: g.Name, Node: n.name, Epoch: g.Epoch, Session: n.opt.Session, Resource: s.resource}
+		for _, e.Peer = range s.stale {
+			if m := n.state.stale(s.resource, e.Peer); n.runsGroups(e.Peer) && (m == nil || s.frozen && m.ID <= s.known) {
+				n.propose(now, e)
+			}
+		}
+		e.Kind = entryUnmark
+		for _, e.Peer = range s.good {
+			if m := n.state.stale(s.resource, e.Peer); m != nil && m.ID <= s.known {
+				e.Base = m.ID
+				n.propose(now, e)
+			}
+		}
+	}
+}
+
+func (n *node) runsGroups(node string) bool {
+	return node != n.name && slices.Contains(n.config.fullNodes(), node)
+}
+
+// mayThaw lists the resources of a group that were seen frozen, and whose peers are all marked since.
+func (n *node) mayThaw(g *GroupState) []string {
+	var out []string
+	for _, s := range n.seen {
+		if s.group != g.Name || !s.frozen || !n.writes(g) {
+			continue
+		}
+		if !slices.ContainsFunc(s.stale, func(peer string) bool {
+			m := n.state.stale(s.resource, peer)
+			return (m == nil || m.ID <= s.known) && !n.goesAlone()
+		}) {
+			out = append(out, s.name)
+		}
+	}
+	return out
+}
+
+// beginFencePeer is DRBD's handler asking: may this node write on without that peer? Done without an error is the leave.
+func (n *node) beginFencePeer(w *waiter) (*waiter, error) {
+	c := w.command
+	gc := n.config.groupOn(c.Resource)
+	if gc == nil {
+		return nil, &hintError{msg: fmt.Sprintf("no group has the DRBD resource %q", c.Resource), hint: "hactl status", code: exitUsage}
+	}
+	g := n.state.group(gc.Name)
+	if !n.writes(g) {
+		return nil, &hintError{msg: fmt.Sprintf("this node may not write to %s: it does not own %s now", c.Resource, gc.Name), hint: "hactl why " + gc.Name}
+	}
+	peer := n.peerNames([]string{c.Node}, 2)[0]
+	if !n.runsGroups(peer) {
+		return nil, &hintError{msg: fmt.Sprintf("%q is no other node that runs groups", c.Node),
+			hint: "where more than two run groups, DRBD must have the same names for them as /etc/ha.toml"}
+	}
+	w.entry.Kind, w.entry.Group, w.entry.Epoch, w.entry.Node, w.entry.Session = entryMark, g.Name, g.Epoch, n.name, n.opt.Session
+	w.entry.Resource, w.entry.Peer = c.Resource, peer
+	w.finish = func(instant) (string, bool, error) {
+		if n.goesAlone() {
+			return fmt.Sprintf("going on without %s's copy of %s, as caretaker", peer, c.Resource), true, nil
+		}
+		return fmt.Sprintf("%s's copy of %s is recorded as stale", peer, c.Resource), true, nil
+	}
+	w.excused = n.goesAlone
+	return w, nil
+}
+
+// goesAlone: a caretaker may write on though nothing can be recorded. Nobody else decides anything meanwhile, and when there is
+// a majority again the monitor records what it sees then. With two_node = "fence" the other comes back only when it was off,
+// but may be about to win the race.
+func (n *node) goesAlone() bool {
+	return n.caretaker && !n.hasQuorum() && n.config.Cluster.TwoNode != "fence"
+}
+
+// beginUnmark is an operator who gives up what only a lost node has.
+func (n *node) beginUnmark(w *waiter) (*waiter, error) {
+	c := w.command
+	m := n.state.stale(c.Resource, c.Node)
+	if m == nil {
+		return nil, &hintError{msg: fmt.Sprintf("%s's copy of %q is not marked as stale", c.Node, c.Resource), hint: "hactl status lists those that are", code: exitUsage}
+	}
+	if owner := n.state.writerOf(c.Resource); owner != "" {
+		return nil, &hintError{msg: fmt.Sprintf("%s may write to %s, so its copy is the good one", owner, c.Resource),
+			hint: "connect the two, and the mark goes when the copy is complete: drbdadm status " + c.Resource}
+	}
+	if !c.Force {
+		for _, line := range []string{
+			fmt.Sprintf("%s wrote to %s without %s, and has what %s lacks", m.By, m.Resource, m.Node, m.Node),
+			fmt.Sprintf("if %s can be brought back, do that instead: nothing is lost then, and the mark goes by itself", m.By),
+			fmt.Sprintf("else what was written since is lost, and %s must give up its own copy when it comes back", m.By),
+		} {
+			w.say(Progress{Text: line})
+		}
+		return nil, nil
+	}
+	w.entry.Kind, w.entry.Resource, w.entry.Peer, w.entry.Base, w.entry.Node = entryUnmark, m.Resource, m.Node, m.ID, ""
+	w.finish = func(instant) (string, bool, error) {
+		return fmt.Sprintf("%s's copy of %s counts as good", c.Node, c.Resource), true, nil
+	}
+	return w, nil
+}
+
+// problemStale tells which copies miss something. Where the node that has it is not there, what is left is an operator's word.
+func (n *node) problemStale(now instant, s *Status) {
+	for i := range n.state.Stale {
+		m := &n.state.Stale[i]
+		p := Problem{ID: eventStale, Severity: "warning", Since: (n.clusterClock(now) - m.Clock).Seconds(),
+			What: fmt.Sprintf("%s's copy of %s is stale: %s went on without it", m.Node, m.Resource, m.By),
+			Next: fmt.Sprintf("%s may run %s again when it has caught up", m.Node, m.Group), Command: "drbdadm status " + m.Resource}
+		if n.state.writerOf(m.Resource) == "" && n.isLost(now, m.By) {
+			p.Severity = "error"
+			p.Next = fmt.Sprintf("bring %s back; only if it is lost for good, with all that it wrote since", m.By)
+			p.Command = fmt.Sprintf("hactl drbd unmark %s %s", m.Resource, m.Node)
+		}
+		s.Problems = append(s.Problems, p)
+	}
+}

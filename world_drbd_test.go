@@ -1,0 +1,290 @@
+// What does DRBD do to the data? Two copies of a resource, on the first two machines that run groups, and what lies between
+// them: a write is acknowledged when both have it or when its Primary goes on alone, which, with fencing, it does only when
+// its handler has said so. Nobody here asks a daemon but that handler.
+
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	drbdTurn     = 50 * time.Millisecond  // between two looks at the connection
+	drbdNotices  = 300 * time.Millisecond // until a connection that carries nothing is given up
+	drbdResyncs  = 2 * time.Second
+	drbdAskAgain = 250 * time.Millisecond // of the handler
+)
+
+// worldDRBD is a resource of DRBD.
+type worldDRBD struct {
+	w         *world
+	name      string
+	group     string
+	fencing   bool // resource-and-stonith, with hactl's handlers
+	sides     [2]*worldCopy
+	connected bool
+	connects  uint64        // how often; what a handler says about an earlier time is dropped
+	silent    time.Duration // since when nothing comes through although it is connected; 0: something does
+	synced    time.Duration // when what is being copied will be complete; 0: nothing is
+}
+
+// worldCopy is what one machine has of it. It stays when the power goes.
+type worldCopy struct {
+	d       *worldDRBD
+	m       *machine
+	version uint64 // what was newest of what it has
+	frozen  bool   // I/O of the Primary waits for the handler
+	alone   bool   // the handler has said that the peer is stale; until they are connected again
+	calls   uint64 // of the handler; only the last one counts
+}
+
+// unfenced is how a story names a resource without fencing.
+const unfenced = "plain"
+
+// replicate sets the copies of a config's DRBD resources up.
+func (w *world) replicate(cfg *Config) {
+	full := cfg.fullNodes()
+	for _, g := range cfg.Groups {
+		for _, r := range g.Resources {
+			if r.Type != "drbd" || len(full) < 2 {
+				continue
+			}
+			d := &worldDRBD{w: w, name: r.Resource, group: g.Name, fencing: !strings.HasPrefix(r.Resource, unfenced)}
+			for i := range d.sides {
+				d.sides[i] = &worldCopy{d: d, m: w.host(full[i])}
+			}
+			w.drbds = append(w.drbds, d)
+			w.after(0, d.turn)
+		}
+	}
+}
+
+// drbd is what a machine has of a DRBD resource, nil if nothing.
+func (m *machine) drbd(resource string) *worldCopy {
+	for _, d := range m.w.drbds {
+		for _, s := range d.sides {
+			if d.name == resource && s.m == m {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// copyOf is what a machine has of the data of a group, nil where that is not replicated.
+func (m *machine) copyOf(group string) *worldCopy {
+	for _, d := range m.w.drbds {
+		for _, s := range d.sides {
+			if d.group == group && s.m == m {
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+func (s *worldCopy) peer() *worldCopy {
+	if s.d.sides[0] == s {
+		return s.d.sides[1]
+	}
+	return s.d.sides[0]
+}
+
+// ware is the resource as its group has it, if it is Primary here.
+func (s *worldCopy) ware() *ware {
+	for _, x := range s.m.wares {
+		if x.config.Type == "drbd" && x.config.Resource == s.d.name && x.present {
+			return x
+		}
+	}
+	return nil
+}
+
+// link is what replication goes over: the last of the config.
+func (d *worldDRBD) link() string { return d.w.config.Links[len(d.w.config.Links)-1].Name }
+
+// carries tells whether anything comes through now.
+func (d *worldDRBD) carries() bool {
+	a, b := d.sides[0].m, d.sides[1].m
+	return a.power && b.power && a.still() == 0 && b.still() == 0 && d.w.net.passes(a, b, d.link()) && d.w.net.passes(b, a, d.link())
+}
+
+func (d *worldDRBD) turn() {
+	d.w.after(drbdTurn, d.turn)
+	switch carries := d.carries(); {
+	case d.connected && carries:
+		d.silent = 0
+		if d.synced != 0 && d.w.now >= d.synced {
+			d.synced = 0
+			from := d.source()
+			from.peer().version = from.version
+			d.changed("the copies are equal")
+		}
+	case d.connected:
+		if d.silent == 0 {
+			d.silent = d.w.now
+		}
+		if d.w.now-d.silent >= drbdNotices {
+			d.connected, d.synced, d.silent = false, 0, 0
+			d.changed("not connected")
+			for _, s := range d.sides {
+				if s.ware() != nil && d.fencing {
+					s.frozen = true
+					d.w.tell("%s: I/O of %s is frozen", s.m.name, d.name)
+					s.call()
+				}
+			}
+		}
+	case carries:
+		d.connected = true
+		d.connects++
+		for _, s := range d.sides {
+			if s.alone || s.version != s.peer().version {
+				d.synced = d.w.now + drbdResyncs
+			}
+		}
+		for _, s := range d.sides {
+			s.frozen, s.alone = false, false
+		}
+		d.changed("connected")
+	}
+}
+
+// changed lets the daemons' eyes see it.
+func (d *worldDRBD) changed(what string) {
+	d.w.truth++
+	d.w.tell("%s: %s", d.name, what)
+	for _, s := range d.sides {
+		if x := s.ware(); x != nil {
+			s.m.notice(x, what)
+		}
+	}
+}
+
+// source is whom the other is copied from.
+func (d *worldDRBD) source() *worldCopy {
+	a, b := d.sides[0], d.sides[1]
+	if b.ware() != nil || a.ware() == nil && b.version > a.version {
+		return b
+	}
+	return a
+}
+
+// call is the handler: `hactl drbd fence-peer`.
+func (s *worldCopy) call() {
+	s.calls++
+	call, connects, until := s.calls, s.d.connects, s.d.w.now+fencePeerTime
+	var ask func()
+	ask = func() {
+		if !s.m.power || s.calls != call || s.d.connects != connects {
+			return
+		}
+		if s.d.w.now > until {
+			s.calls++ // given up
+			return
+		}
+		l := s.m.life
+		if l == nil || l.frozen || !l.awake {
+			s.m.after(drbdAskAgain, ask)
+			return
+		}
+		answered := false
+		s.m.after(answerTime, func() { // the daemon has died over it
+			if !answered {
+				answered = true
+				ask()
+			}
+		})
+		l.enter(func(l *life) {
+			l.node.Command(s.m.now(), Command{Name: commandFencePeer, Resource: s.d.name, By: "root@" + s.m.name}, func(p Progress) {
+				if !p.Done || answered {
+					return
+				}
+				answered = true
+				s.m.after(drbdAskAgain, func() {
+					switch {
+					case p.Err != "":
+						ask()
+					case s.m.power && s.calls == call && s.d.connects == connects:
+						s.goOn("its handler has said so")
+						s.alone = true
+					}
+				})
+			})
+		})
+	}
+	s.m.after(time.Millisecond, ask)
+}
+
+func (s *worldCopy) goOn(why string) {
+	if s.frozen {
+		s.frozen, s.alone = false, true
+		s.d.w.tell("%s: I/O of %s goes on: %s", s.m.name, s.d.name, why)
+		s.d.changed("thawed")
+	}
+}
+
+// promote is why it cannot become Primary, "" if it can.
+func (s *worldCopy) promote() (why string, hopeless bool) {
+	switch {
+	case s.d.connected && s.peer().ware() != nil:
+		return s.d.name + " is still Primary on " + s.peer().m.name, false
+	case s.d.synced != 0 && s.d.source() != s:
+		return s.d.name + " here is Inconsistent", true
+	case !s.d.connected && s.d.fencing && !s.alone:
+		s.call() // drbdadm primary waits for it; the next try finds what it has said
+		return "the handler of " + s.d.name + " has not answered", false
+	}
+	return "", false
+}
+
+// copies is what its monitor reads.
+func (s *worldCopy) copies() *copies {
+	c := &copies{Known: true, Here: true, Of: 2, Frozen: s.frozen}
+	if s.d.connected && s.d.synced == 0 {
+		c.Peers = []string{s.peer().m.name}
+	} else {
+		c.Stale = []string{s.peer().m.name}
+	}
+	return c
+}
+
+// write is a client's; false: it is not acknowledged.
+func (s *worldCopy) write(c *worldClient) bool {
+	x, d := s.ware(), s.d.w.lan.of(s.d.group)
+	if x == nil || s.frozen || s.d.connected && !s.d.carries() {
+		return false
+	}
+	if s.version != d.newest {
+		if why := s.excuse(); why != "" {
+			c.w.checks.window("acknowledged writes are lost: " + why)
+		} else {
+			c.w.checks.fail("%s writes to the data of %s over %d acknowledged writes", s.m.name, c.group, d.newest-s.version)
+		}
+	}
+	d.newest++
+	s.version = d.newest
+	if s.d.connected && s.d.synced == 0 {
+		s.peer().version = s.version
+	}
+	c.writes++
+	return true
+}
+
+// excuse is why nothing could have kept the newest writes from being where this copy is not.
+func (s *worldCopy) excuse() string {
+	checks := &s.d.w.checks
+	switch x, y := s.ware(), s.peer().ware(); {
+	case slices.Contains(checks.allowed, s.d.group):
+		return "two_node = \"ignore\""
+	case s.m.word:
+		return "an operator's word for a node that went on as caretaker"
+	case y != nil:
+		return checks.excuse(x, y)
+	case !s.d.fencing:
+		return "DRBD without fencing"
+	}
+	return ""
+}
