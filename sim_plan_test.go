@@ -67,6 +67,7 @@ func newSimRun(t *testing.T, seed uint64) *simRun {
 		more: rand.New(rand.NewPCG(seed, 102))}
 	s.kind = []string{simChaos, simChaos, simChaos, simChaos, simChaos, simSingle, simCold, simDeath}[s.chance.IntN(8)]
 	s.setup = s.draw()
+	s.drawReplica()
 	s.drawFences(&s.setup)
 	s.drawTargets(&s.setup)
 	s.split = s.extra.IntN(3) == 0
@@ -82,6 +83,20 @@ func (s *simRun) again(script []simStep) *simRun {
 		n.script = []simStep{}
 	}
 	return n
+}
+
+// drawReplica puts what is mounted on DRBD in some clusters.
+func (s *simRun) drawReplica() {
+	chance := rand.New(rand.NewPCG(s.seed, 103))
+	if !strings.Contains(s.setup.groups, simMount) || chance.IntN(2) == 0 {
+		return
+	}
+	name := "r0"
+	if chance.IntN(4) == 0 {
+		name = unfenced
+	}
+	s.setup.groups = strings.Replace(s.setup.groups, simMount, fmt.Sprintf("type = \"drbd\"\nresource = %q\n", name)+simTimes+
+		"[[group.resource]]\n"+strings.Replace(simMount, "/dev/sdb1", "/dev/drbd0", 1), 1)
 }
 
 // simGroups are what the clusters run. Timeouts are short, so that a hanging operation ends within a simulation.

@@ -198,7 +198,7 @@ func (s *worldCopy) call() {
 			}
 		})
 		l.enter(func(l *life) {
-			l.node.Command(s.m.now(), Command{Name: commandFencePeer, Resource: s.d.name, By: "root@" + s.m.name}, func(p Progress) {
+			l.node.Command(s.m.now(), Command{Name: commandFencePeer, Resource: s.d.name, Node: s.peer().m.name, By: "root@" + s.m.name}, func(p Progress) {
 				if !p.Done || answered {
 					return
 				}
@@ -206,6 +206,7 @@ func (s *worldCopy) call() {
 				s.m.after(drbdAskAgain, func() {
 					switch {
 					case p.Err != "":
+						s.d.w.tell("%s: the handler of %s is refused: %s", s.m.name, s.d.name, p.Err)
 						ask()
 					case s.m.power && s.calls == call && s.d.connects == connects:
 						s.goOn("its handler has said so")
