@@ -791,6 +791,11 @@ func (g *groupAgent) reconfigure(now instant, next *GroupConfig) {
 	g.config, g.res = next, res
 }
 
+// sameResources tells whether a running group would notice no difference.
+func (g *GroupConfig) sameResources(next *GroupConfig) bool {
+	return g != nil && slices.EqualFunc(g.Resources, next.Resources, sameSubstance)
+}
+
 // sameSubstance tells whether two configs of a resource differ in nothing that a running one would notice.
 func sameSubstance(a, b ResourceConfig) bool {
 	for _, c := range []*ResourceConfig{&a, &b} {

@@ -141,6 +141,8 @@ func groupClause(s *Status, g *GroupStatus, here string) string {
 			text += ", its data " + g.Data
 		}
 		return text
+	case "impaired":
+		return g.Name + " is IMPAIRED on " + g.Owner
 	case "starting", "stopping":
 		return fmt.Sprintf("%s is %s on %s", g.Name, g.State, g.Owner)
 	case "waiting":

@@ -204,6 +204,11 @@ func (a *applying) config() {
 		a.addNode(n.Name)
 	}
 	for _, g := range next.Effective.Groups {
+		if old.Effective != nil && !old.Effective.group(g.Name).sameResources(&g) {
+			for i := range s.Nodes { // what was said of it before says nothing of what it is now
+				s.Nodes[i].Unfit = slices.DeleteFunc(s.Nodes[i].Unfit, func(u Unfit) bool { return u.Group == g.Name })
+			}
+		}
 		gs := a.addGroup(g.Name)
 		gs.Removed, gs.Last = false, nil
 		gs.Stateful = gs.Owner != "" && (gs.Stateful || g.class() == classStateful)

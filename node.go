@@ -76,7 +76,7 @@ type node struct {
 	cons       *consensus // nil: blank and nobody has spoken to us yet
 	life       uint32
 	state      *State // nil: blank
-	appliedAt  instant
+	clock      nodeClock
 	stateHash  uint64
 	nextTick   instant
 	storeErr   string // the last write could not be stored
@@ -151,6 +151,14 @@ type node struct {
 	problems []Problem // from the shell: config file, clocks, keys
 }
 
+// nodeClock is the cluster time as this node has counted it on. Entries may come from one who has counted less of it, since it
+// was not there: that must not take back what was counted here.
+type nodeClock struct {
+	incarnation uint64
+	was         time.Duration
+	at          instant
+}
+
 // lapse is a group that this node owns and has no lease for.
 type lapse struct {
 	group string
@@ -170,7 +178,6 @@ func newNode(now instant, opt nodeOptions, tr transport, act actuator, keep keep
 		marks: opt.Lease, caretaker: opt.Caretaker}
 	n.peers.self = opt.Name
 	n.ledger.born = now
-	n.appliedAt = now
 	n.dog.is = opt.DogLeft
 	n.nextTick, n.nextBeat = now, now
 	if opt.Restored == nil {

@@ -62,7 +62,7 @@ func (n *node) prepare(now instant, c Command, say func(Progress)) (*waiter, err
 	case commandUnmove:
 		return n.beginUnmove(w)
 	case commandStandby:
-		return n.beginStandby(w)
+		return n.beginStandby(now, w)
 	case commandMaintenance:
 		return n.beginMaintenance(now, w)
 	case commandCleanup:
@@ -186,7 +186,30 @@ func (n *node) beginUnmove(w *waiter) (*waiter, error) {
 	return w, nil
 }
 
-func (n *node) beginStandby(w *waiter) (*waiter, error) {
+// warnHomeless says what will run nowhere when a node must run nothing.
+func (n *node) warnHomeless(now instant, w *waiter) {
+	for i := range n.state.Groups {
+		g := &n.state.Groups[i]
+		if c := n.config.group(g.Name); g.Owner != w.command.Node || c == nil || len(c.With) > 0 { // those go where the other goes
+			continue
+		}
+		var reasons []string
+		for _, x := range why(n.state, n.view(now), g.Name) {
+			if x.May && x.Node != g.Owner {
+				reasons = nil
+				break
+			}
+			if x.Node != g.Owner {
+				reasons = append(reasons, x.Why)
+			}
+		}
+		if reasons != nil {
+			w.say(Progress{Text: fmt.Sprintf("%s then runs nowhere: %s (hactl online %s takes it back)", g.Name, strings.Join(reasons, "; "), g.Owner)})
+		}
+	}
+}
+
+func (n *node) beginStandby(now instant, w *waiter) (*waiter, error) {
 	c := w.command
 	x := n.state.node(c.Node)
 	if x == nil {
@@ -198,9 +221,15 @@ func (n *node) beginStandby(w *waiter) (*waiter, error) {
 		return nil, nil
 	}
 	w.entry.Kind, w.entry.On = entryStandby, c.On
+	if c.On && n.state.Maintenance == nil {
+		n.warnHomeless(now, w)
+	}
 	w.finish = func(now instant) (string, bool, error) {
 		if !c.On {
 			return c.Node + " may run groups again", true, nil
+		}
+		if n.state.Maintenance != nil {
+			return fmt.Sprintf("%s is in standby: what it runs leaves it when maintenance is off", c.Node), true, nil
 		}
 		var left []string
 		for i := range n.state.Groups {

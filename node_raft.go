@@ -277,7 +277,7 @@ func (n *node) logEvent(e Event) {
 
 // afterApply follows a change of the state.
 func (n *node) afterApply(now instant, configChanged bool) {
-	n.appliedAt = now
+	n.countClock(now)
 	n.version++
 	n.decideAt = 0
 	n.stateHash = hashState(n.state)
@@ -457,7 +457,15 @@ func (n *node) clusterClock(now instant) time.Duration {
 	if n.state == nil {
 		return 0
 	}
-	return n.state.Clock + max(0, now.sub(n.appliedAt))
+	return max(n.state.Clock, n.clock.was+max(0, now.sub(n.clock.at)))
+}
+
+func (n *node) countClock(now instant) {
+	was := n.state.Clock
+	if n.clock.incarnation == n.incarnation() {
+		was = n.clusterClock(now)
+	}
+	n.clock = nodeClock{n.incarnation(), was, now}
 }
 
 // force goes on alone as a new incarnation. The caller has the authority.

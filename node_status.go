@@ -220,8 +220,33 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 		}
 		x.Data = n.whereData(out.details[g.Name].data)
 		n.statusResources(g, &x, out)
+		if why := n.impaired(g, &x); x.State == "started" && why != "" {
+			x.State, x.Why = "impaired", why
+		}
 		s.Groups = append(s.Groups, x)
 	}
+}
+
+// impaired is what keeps a group from serving whole though the cluster has it started: something of it does not run, as its
+// owner sees at once and says to the others when it cannot mend it.
+func (n *node) impaired(g *GroupState, x *GroupStatus) string {
+	if g.Owner != n.name {
+		if o := n.state.node(g.Owner); o != nil && o.Enforce.Fault == "" && o.unfit(g.Name) != "" {
+			return fmt.Sprintf("not all of it runs on %s: %s", g.Owner, o.unfit(g.Name))
+		}
+		return ""
+	}
+	for _, r := range x.Resources {
+		switch r.State {
+		case conditionStopped.String(), conditionFailed.String(), "starting", "stopping":
+			text := fmt.Sprintf("not all of it runs: %s is %s", r.Name, r.State)
+			if r.Detail != "" {
+				text += ": " + r.Detail
+			}
+			return text
+		}
+	}
+	return ""
 }
 
 // whereData says on which nodes all replicated data of a group is good; "" when it has none or this node cannot know.
@@ -296,11 +321,11 @@ func (n *node) statusResources(g *GroupState, x *GroupStatus, out surroundings) 
 	}
 	a := n.agent.group(g.Name)
 	for _, rc := range c.Resources {
-		r := ResourceStatus{Name: rc.Name, Type: rc.Type, Detail: out.details[g.Name].lines[rc.Name]}
+		r := ResourceStatus{Name: rc.Name, Type: rc.Type}
 		if a != nil {
 			// What is stopped here is no news where another node owns the group.
 			if ra := a.resource(rc.Name); ra != nil && (g.Owner == n.name || ra.cond != conditionStopped) {
-				r.State = ra.word()
+				r.State, r.Detail = ra.word(), out.details[g.Name].lines[rc.Name]
 				if r.State == "running" && rc.Type == "vip" && n.isShut(g.Name) {
 					r.State = "shut"
 				}
@@ -433,7 +458,11 @@ func (n *node) problemNode(s *Status, x NodeStatus) {
 	case x.State == "never seen":
 		s.problem("node-never-seen", "warning", x.Name+" has never joined", "", "install hactl, the key and the file there, then: systemctl start ha", "")
 	case x.State == "standby":
-		s.problem("node-standby", "warning", x.Name+" is in standby", "", "nothing runs there", "hactl online "+x.Name)
+		next := "nothing runs there"
+		if s.Maintenance != nil {
+			next = "what it runs leaves it when maintenance is off"
+		}
+		s.problem("node-standby", "warning", x.Name+" is in standby", "", next, "hactl online "+x.Name)
 	case x.Clock > 1 || x.Clock < -1:
 		s.problem("clock-apart", "warning", fmt.Sprintf("the clock of %s is %s %s ours", x.Name, (time.Duration(x.Clock*1e9)).Abs().Round(time.Second), aheadBehind(x.Clock)),
 			"", "no decision depends on it, but times in logs and histories do: look at time synchronisation", "timedatectl")

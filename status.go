@@ -77,7 +77,7 @@ type PingReach struct {
 
 type GroupStatus struct {
 	Name      string           `json:"name"`
-	State     string           `json:"state"` // started, starting, stopping, waiting, stopped, blocked
+	State     string           `json:"state"` // started, impaired (started, and not all of it runs), starting, stopping, waiting, stopped, blocked
 	Owner     string           `json:"owner,omitempty"`
 	Epoch     uint64           `json:"epoch"`
 	Since     float64          `json:"since_seconds,omitempty"`
