@@ -115,3 +115,50 @@ func TestClusterEditInMinority(t *testing.T) {
 	alice.settled("alice", "bob", "carol")
 	bob.await("nothing is pending", func(s *Status) bool { return s.testProblem("config-pending") == nil && s.Overall == "ok" })
 }
+
+// TestClusterLinkMistake edits links so that nobody could hear anybody any more. What the host that edits has not is refused;
+// what only the others have not comes into force, and is mended by mending the file on each.
+func TestClusterLinkMistake(t *testing.T) {
+	c := newCluster(t, vipGroup, "alice", "bob", "carol")
+	c.witness = "carol"
+	c.up()
+	alice, bob := c.host("alice"), c.host("bob")
+	alice.runsOn("web", "alice")
+	alice.settled("alice", "bob", "carol")
+	good := bob.file("ha.toml")
+	links := strings.NewReplacer("\ninterface = \"eth0\"\nmulticast", "\ninterface = \"eth8\"\nmulticast", "\ninterface = \"eth1\"", "\ninterface = \"eth9\"")
+
+	bob.write("ha.toml", links.Replace(good))
+	s := bob.await("the edit is refused", func(s *Status) bool { return s.testProblem("config-bad") != nil })
+	if p := s.testProblem("config-bad"); !strings.Contains(p.What, `this host has no "eth8"`) {
+		t.Errorf("%+v", p)
+	}
+	if _, stderr, code := bob.hactl("config", "rollback", "1"); code == 0 {
+		t.Errorf("rollback: %d, %s", code, stderr)
+	}
+	bob.write("ha.toml", good)
+	s = bob.await("nothing is left of it", func(s *Status) bool { return s.testProblem("config-bad") == nil })
+	if s.Generation != 1 {
+		t.Fatalf("generation %d", s.Generation)
+	}
+
+	for i, name := range []string{"eth8", "eth9"} {
+		c.must("ip", "-n", c.ns("bob"), "link", "add", name, "type", "veth", "peer", "name", name+"x")
+		c.must("ip", "-n", c.ns("bob"), "addr", "add", fmt.Sprintf("10.77.%d.%d/32", i, bob.number), "dev", name)
+	}
+	bob.write("ha.toml", links.Replace(good))
+	for _, h := range c.hosts {
+		h.await("nobody is heard", func(s *Status) bool { return s.Generation == 2 && !s.Quorum })
+	}
+	// A restart in the middle changes nothing: the file is what can be heard by.
+	bob.write("ha.toml", good)
+	alice.write("ha.toml", good)
+	alice.await("the two hear each other", func(s *Status) bool { return s.Generation == 3 && s.Quorum })
+	carol := c.host("carol")
+	carol.kill()
+	carol.write("ha.toml", good)
+	carol.start()
+	for _, h := range c.hosts {
+		h.await("all is well", func(s *Status) bool { return s.Generation == 3 && s.Overall == "ok" })
+	}
+}

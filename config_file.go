@@ -25,6 +25,7 @@ type configFile struct {
 	path    string
 	log     *slog.Logger
 	inForce *Config // at the start
+	mended  *Config // what the file held then, nil if it was not good
 	wake    chan struct{}
 
 	mu       sync.Mutex
@@ -37,7 +38,7 @@ type configFile struct {
 }
 
 func newConfigFile(d *daemon, text []byte, cfg *Config, report string) *configFile {
-	f := &configFile{d: d, path: d.o.Config, log: d.log, text: text, wake: make(chan struct{}, 1)}
+	f := &configFile{d: d, path: d.o.Config, log: d.log, text: text, mended: cfg, wake: make(chan struct{}, 1)}
 	f.hash = configHash(text)
 	if cfg == nil {
 		d.log.Error("the config file is not used: "+strings.TrimSpace(report), "event", "config-bad")
@@ -240,7 +241,10 @@ func (f *configFile) settle(ctx context.Context, c ConfigState) {
 	f.offered = nil
 	f.mu.Unlock()
 	if waiting {
-		f.d.post(ctx, func(n *node, _ instant) { n.dropEdits() }) // the file was put back before they were recorded
+		f.d.post(ctx, func(n *node, _ instant) { // the file was put back before they were recorded
+			n.dropEdits()
+			f.d.wireBy(c.Effective)
+		})
 	}
 	f.complain(ctx, c.Hash, nil)
 	if err := f.d.folder.SaveBase(configBase{Generation: c.Generation, Hash: c.Hash}); err != nil {
@@ -274,6 +278,14 @@ func (f *configFile) offer(ctx context.Context, text []byte, hash string, curren
 			Next: fmt.Sprintf("generation %d stays in force", current.Generation)})
 		return
 	}
+	host, err := hostInterfaces()
+	if err != nil {
+		f.log.Warn("whether this host has what an edit asks for is not known", "event", "links-unknown", "err", err)
+	} else if faults := newFaults(current.Effective, cfg, text, f.d.name, host); len(faults) > 0 {
+		f.complain(ctx, hash, &Problem{ID: "config-bad", Severity: "error", What: fmt.Sprintf("an edit of %s is not taken, this host has not what it asks for: %s", f.path, onOneLine(f.path, faults[0])),
+			Next: fmt.Sprintf("generation %d stays in force", current.Generation), Command: "hactl config check --host " + f.path})
+		return
+	}
 	f.mu.Lock()
 	underWay := len(f.offered) > 0 && f.offered[len(f.offered)-1] == hash
 	if !underWay {
@@ -283,10 +295,15 @@ func (f *configFile) offer(ctx context.Context, text []byte, hash string, curren
 	if underWay {
 		return
 	}
+	cutOff, hears := err == nil && current.Effective.cutOff(f.d.name, host), err == nil && !cfg.cutOff(f.d.name, host)
 	f.complain(ctx, hash, &Problem{ID: "config-pending", Severity: "warning", What: "an edit of " + f.path + " waits to be recorded", Next: "it comes into force as soon as a majority of voters has it"})
 	next := ConfigState{Hash: hash, Text: compress(text), Effective: cfg}
 	by := "root@" + f.d.name
 	f.d.post(ctx, func(n *node, now instant) {
+		if hears && (cutOff || n.Unproven()) {
+			f.log.Warn("by the config in force nobody can be heard: the edited file is used for that", "event", "links-mended")
+			f.d.wireBy(cfg)
+		}
 		n.Edit(now, next, current.Generation, by, func(p Progress) {
 			if p.Err != "" {
 				f.log.Warn("edit of the config not taken: "+p.Err, "event", "config-refused")
@@ -328,16 +345,20 @@ func (f *configFile) check(ctx context.Context, text []byte, hash string) *Confi
 	if errs == 0 && cfg != nil {
 		return cfg
 	}
-	first := strings.TrimSpace(problems[0].render(f.path))
+	first := problems[0]
 	for _, p := range problems {
 		if p.Severity == severityError {
-			first = strings.TrimSpace(p.render(f.path))
+			first = p
 			break
 		}
 	}
-	f.complain(ctx, hash, &Problem{ID: "config-bad", Severity: "error", What: fmt.Sprintf("an edit of %s is not taken, it has %s: %s", f.path, count(errs, "error"), strings.ReplaceAll(first, "\n", "; ")),
+	f.complain(ctx, hash, &Problem{ID: "config-bad", Severity: "error", What: fmt.Sprintf("an edit of %s is not taken, it has %s: %s", f.path, count(errs, "error"), onOneLine(f.path, first)),
 		Next: "the config before it stays in force", Command: "hactl config check " + f.path})
 	return nil
+}
+
+func onOneLine(path string, p configError) string {
+	return strings.ReplaceAll(strings.TrimSpace(p.render(path)), "\n", "; ")
 }
 
 // stale keeps an edit that was made from an older generation beside the file. It is never applied by itself, and the

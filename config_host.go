@@ -91,6 +91,28 @@ func checkHost(c *Config, text []byte, node string, host []hostInterface) []conf
 	return sortProblems(h.problems)
 }
 
+// newFaults are the errors of an edit on this host that what is in force does not have: what it asks for is not here.
+func newFaults(before, next *Config, text []byte, node string, host []hostInterface) []configError {
+	known := checkHost(before, nil, node, host)
+	return slices.DeleteFunc(checkHost(next, text, node, host), func(p configError) bool {
+		return p.Severity != severityError || slices.ContainsFunc(known, func(k configError) bool { return k.What == p.What })
+	})
+}
+
+// cutOff: by this config the host can be heard on no link, since the interfaces or their addresses are not there.
+func (c *Config) cutOff(node string, host []hostInterface) bool {
+	self := c.node(node)
+	if self == nil {
+		return true
+	}
+	h := hostChecker{cfg: c, host: host}
+	return !slices.ContainsFunc(c.Links, func(l LinkConfig) bool {
+		i := h.find(l.Interface)
+		a, err := netip.ParseAddr(self.on(l.Name))
+		return i != nil && err == nil && h.network(i, a).IsValid()
+	})
+}
+
 type hostChecker struct {
 	*walker
 	cfg  *Config

@@ -319,11 +319,16 @@ func (d *daemon) begin(restored *restored, m member) error {
 	if err != nil {
 		return fmt.Errorf("load the key: %w", err)
 	}
-	d.net, err = openNetwork(d.name, cfg, keys, func(r received) { d.emit(r) }, d.log)
+	wired := cfg
+	if host, err := hostInterfaces(); err == nil && d.files.mended != nil && cfg.cutOff(d.name, host) && !d.files.mended.cutOff(d.name, host) && sameCluster(cfg, d.files.mended) == nil {
+		wired = d.files.mended
+		d.log.Warn("by the config in force nobody can be heard: the edited file is used for that", "event", "links-mended")
+	}
+	d.net, err = openNetwork(d.name, wired, keys, func(r received) { d.emit(r) }, d.log)
 	if err != nil {
 		return err
 	}
-	d.wired = cfg
+	d.wired = wired
 	d.host = newHost(d.o.RunDir, openGates(nil, d.log), d.log, d.emit)
 	d.dog = newHostDog(d.o.RunDir, d.log, func(s dogState) { d.emit(s) })
 	d.fencer = newFenceAgents(d.log, d.emit)
@@ -655,6 +660,11 @@ func (d *daemon) State() ([]byte, error) {
 }
 
 func (d *daemon) Command(ctx context.Context, c Command, progress func(Progress)) error {
+	if c.Name == commandEdit {
+		if err := d.edits(c); err != nil {
+			return err
+		}
+	}
 	return d.ask(ctx, progress, func(n *node, now instant, say func(Progress)) { n.Command(now, c, say) })
 }
 
@@ -805,9 +815,28 @@ func (d *daemon) readLease() ([]leaseMark, bool) {
 // accept takes a config that came into force. The files are not the loop's business.
 func (d *daemon) accept(c ConfigState) {
 	d.level.Set(logLevel(c.Effective.Cluster.LogLevel))
-	d.wired, d.retiring = withMembers(c.Effective, d.wired, d.node.state)
-	d.rewire()
+	d.wireBy(c.Effective)
 	d.files.accept(c)
+}
+
+// wireBy lets the transport talk by a config: the one in force, or, where nothing can be heard by that, the file that mends it.
+func (d *daemon) wireBy(c *Config) {
+	d.wired, d.retiring = withMembers(c, d.wired, d.node.state)
+	d.rewire()
+}
+
+// edits refuses what this host cannot do.
+func (d *daemon) edits(c Command) error {
+	next, _ := parseConfig([]byte(c.Text))
+	host, err := hostInterfaces()
+	_, _, _, before := d.Config()
+	if next == nil || err != nil || before == nil {
+		return nil // the node says what is wrong
+	}
+	if faults := newFaults(before, next, []byte(c.Text), d.name, host); len(faults) > 0 {
+		return &hintError{msg: "this host has not what the configuration asks for: " + onOneLine("the next", faults[0]), hint: "nothing was changed", code: exitBadConfig}
+	}
+	return nil
 }
 
 // rewire tells the transport whom to talk to. A node that is no longer in the config keeps what it had.

@@ -129,6 +129,8 @@ type node struct {
 	outcomes   []outcome
 	proposals  []proposal
 	accepted   uint64 // config generation that the shell was told
+	configAt   instant
+	proven     uint64 // generation with which a majority was heard
 	joined     bool   // this session's join is applied
 	joining    bool   // and has been proposed
 	leaving    bool

@@ -354,6 +354,9 @@ func (n *node) judgeQuorum(now instant) {
 	}
 	if n.quorumNow {
 		n.quorumAt = now
+		if n.proven != n.state.Config.Generation && now.sub(n.configAt) > 2*n.deadtime() {
+			n.proven = n.state.Config.Generation
+		}
 	}
 	if had != n.quorumNow {
 		n.version++
@@ -810,4 +813,9 @@ func (n *node) Gone(now instant) (gone bool, why string) {
 		return false, "waiting for the other to decide alone"
 	}
 	return true, ""
+}
+
+// Unproven: nobody was heard by the config in force for long enough to tell that it can be done.
+func (n *node) Unproven() bool {
+	return n.state != nil && !n.hasQuorum() && n.proven != n.state.Config.Generation
 }

@@ -298,6 +298,7 @@ func (n *node) afterApply(now instant, configChanged bool) {
 	}, func(r storedRevoke) bool { return n.state.revokedAt(r.owner, r.group, r.epoch) == r.index })
 	if configChanged && n.state.Config.Effective != nil {
 		n.config = n.state.Config.Effective
+		n.configAt = now
 	}
 	// After a restart the log on this disk may end before what the cluster has decided since: the files follow only when
 	// this session's join, and so all before it, is applied.

@@ -155,6 +155,13 @@ func (n *node) statusLinks(now instant, s *Status) {
 				"its cable, switch or a firewall", "heartbeats go over the other links", "")
 		}
 	}
+	if len(s.Links) > 0 && !slices.ContainsFunc(s.Links, func(l LinkStatus) bool { return l.State == "up" }) {
+		for i := range s.Problems {
+			if p := &s.Problems[i]; p.ID == "link-down" {
+				p.Severity, p.Next = "error", "nobody can be heard; if an edit of the links was wrong, mend /etc/ha.toml on each node: it is used although it is not in force"
+			}
+		}
+	}
 }
 
 func (s *Status) problem(id, severity, what, why, next, command string) {
