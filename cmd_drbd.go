@@ -18,9 +18,9 @@ const (
 	// exitPeerStale is what DRBD takes for leave to go on without its peer. Of the other statuses that it knows none may ever
 	// come out of fence-peer: 3, 5 and 6 mean that the peer is well, gone or Primary, and 7 that it has no power.
 	exitPeerStale = 4
-	// fencePeerTime is less than what drbd.go gives a handler, and bounded because a promotion waits for it.
-	fencePeerTime  = 50 * time.Second
-	fencePeerPause = 250 * time.Millisecond
+	// fencePeerTime is short because a promotion waits for it up to four times; the daemon goes on where a Primary is frozen.
+	fencePeerTime  = 10 * time.Second
+	fencePeerPause = 500 * time.Millisecond
 )
 
 func drbdCommand() *cli.Command {
@@ -50,7 +50,7 @@ missing, then asks for the name of NODE.`,
 			UsageText: "hactl drbd fence-peer",
 			Description: `DRBD's handler of that name; DRBD says in its environment which resource and peer are meant. I/O
 stays frozen until the cluster has recorded that the peer's copy is stale, which only the owner of
-the group can have done. Exit status 4 when it is recorded, 1 when it is not within 50 seconds;
+the group can have done. Exit status 4 when it is recorded, 1 when it is not within 10 seconds;
 the daemon goes on trying then, and thaws the I/O itself.
 
 In DRBD's configuration of the resource

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -47,6 +48,7 @@ type drbd struct {
 
 	mu          sync.Mutex
 	frozenSince time.Time // of frozen I/O while a fencing handler runs; zero: not frozen
+	gaveUp      bool      // its disk was detached to end frozen I/O
 	splitBrain  bool      // the watcher saw DRBD call its handler, and no good connection since
 }
 
@@ -230,6 +232,11 @@ func (s *drbdStatus) met() bool {
 	return true
 }
 
+// consistent: its data is whole, but whether there is newer DRBD cannot know before it has met the peer or asked its handler.
+func (s *drbdStatus) consistent() bool {
+	return slices.ContainsFunc(s.Volumes, func(v drbdVolume) bool { return v.Disk == diskConsistent })
+}
+
 func (d *drbd) promote(ctx context.Context, s *drbdStatus) error {
 	until := time.Now().Add(d.patience)
 	for {
@@ -244,7 +251,12 @@ func (d *drbd) promote(ctx context.Context, s *drbdStatus) error {
 		if err := d.known(err); err != nil {
 			return err
 		}
-		switch code := drbdCode(err); code {
+		code := drbdCode(err)
+		if code == codeNotFenced || code == codeNoData && s.consistent() {
+			// Its handler was asked: the cluster has not recorded yet that this node goes on without the peer.
+			return fmt.Errorf("%w: %w", errWaiting, d.refused(ctx, "primary", err))
+		}
+		switch code {
 		case codeNoData:
 			return fmt.Errorf("%w: %w", errHopeless, d.refused(ctx, "primary", err))
 		case codeTwoPrimaries, codePeerPrimary, codeTransient, codeConcurrent:
@@ -327,6 +339,11 @@ func (d *drbd) stepDown(ctx context.Context) (func() error, error) {
 	if s, err = d.read(ctx); err != nil {
 		return nil, err
 	}
+	if s != nil && s.Role == drbdSecondary && d.gaveUp {
+		_, err := d.run(ctx, "drbdadm", "down", d.name) // the next start, or the other's need, brings it up with its disk
+		d.gaveUp = err != nil
+		return nil, err
+	}
 	if s != nil && s.Role != drbdSecondary {
 		return nil, fmt.Errorf("drbdadm secondary %s said nothing, but its role is %s: see dmesg", d.name, s.Role)
 	}
@@ -338,19 +355,40 @@ const forceSince = "9.1"
 
 // Force makes it secondary although it is held open: the rung after a stop that failed.
 func (d *drbd) Force(ctx context.Context) error {
+	s, err := d.read(ctx)
+	if err == nil && s != nil && s.Role == drbdPrimary && s.Suspended == "fencing" {
+		return d.giveUp(ctx)
+	}
 	if v := d.kernelVersion(); !atLeast(v, forceSince) {
 		return fmt.Errorf("DRBD %s cannot be made secondary while it is in use: only %s and later can", v, forceSince)
 	}
 	if _, err := d.run(ctx, "drbdadm", "secondary", "--force", d.name); err != nil {
 		return d.refused(ctx, "secondary --force", err)
 	}
-	s, err := d.read(ctx)
-	if err != nil {
+	if s, err = d.read(ctx); err != nil {
 		return err
 	}
 	if s != nil && s.Role != drbdSecondary {
 		return fmt.Errorf("drbdadm secondary --force %s said nothing, but its role is %s: see dmesg", d.name, s.Role)
 	}
+	return nil
+}
+
+// giveUp ends frozen I/O with errors, without writing any of it: whoever waits for it could not let go otherwise, and nothing may
+// be written here any more. The resource is down afterwards, unless it is held open: then what holds it can be stopped now.
+func (d *drbd) giveUp(ctx context.Context) error {
+	d.log.Warn("the frozen I/O is ended with errors, so that what waits for it can stop; nothing of it is written", "event", "drbd-given-up", "resource", d.name)
+	if _, err := d.run(ctx, "drbdadm", "detach", "--force", d.name); err != nil {
+		return d.refused(ctx, "detach --force", err)
+	}
+	d.gaveUp = true
+	if _, err := d.run(ctx, "drbdadm", "disconnect", d.name); err != nil {
+		return d.refused(ctx, "disconnect", err)
+	}
+	if _, err := d.run(ctx, "drbdadm", "down", d.name); err != nil {
+		return fmt.Errorf("the frozen I/O of %s was ended; it is still in use: %w", d.name, d.refused(ctx, "down", err))
+	}
+	d.gaveUp = false
 	return nil
 }
 
@@ -456,6 +494,7 @@ func (d *drbd) fitDown(ctx context.Context) error {
 const (
 	codeTwoPrimaries = -1
 	codeNoData       = -2
+	codeNotFenced    = -7
 	codeInUse        = -12
 	codeTransient    = -18
 	codeConcurrent   = -19

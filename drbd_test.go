@@ -627,6 +627,60 @@ func TestNewDRBD(t *testing.T) {
 
 func isA[T any](v any) bool { _, ok := v.(T); return ok }
 
+// What is frozen is let go of with errors, since nothing else ends what waits for it; then it is down, or what holds it can stop.
+func TestDRBDGivesUpFrozenIO(t *testing.T) {
+	const frozen, held = "suspended-by-fencing/a", "secondary-while-mounted"
+	steps := map[string][]string{"drbdadm detach": {"ok " + frozen}, "drbdadm disconnect": {"ok " + frozen}, "drbdadm down": {held, "ok down-never-created/a"},
+		"drbdadm secondary": {"ok connected-secondary-secondary/a"}}
+	d, f := newFakeDRBD(t, frozen, steps)
+	ctx := testContext(t, generous)
+	if err := d.Force(ctx); err == nil || !strings.Contains(err.Error(), "it is still in use") {
+		t.Fatalf("held open: %v", err)
+	}
+	if err := d.Stop(ctx); err != nil {
+		t.Fatalf("stop afterwards: %v", err)
+	}
+	for _, call := range []string{"drbdadm detach --force r0", "drbdadm disconnect r0", "drbdadm secondary r0"} {
+		if f.called(call) != 1 {
+			t.Errorf("%s: %d times", call, f.called(call))
+		}
+	}
+	if f.called("drbdadm down r0") != 2 || d.gaveUp {
+		t.Errorf("down: %d times, %v", f.called("drbdadm down r0"), d.gaveUp)
+	}
+}
+
+// Data that is whole but perhaps old waits for the handler's leave; only what is surely old is hopeless.
+func TestDRBDWaitsForLeave(t *testing.T) {
+	for state, refusal := range map[string]string{"consistent-after-reboot/a": "primary-when-consistent-and-peer-is-not-fenced", "link-cut/b": "primary-when-peer-is-not-fenced"} {
+		d, _ := newFakeDRBD(t, state, map[string][]string{"drbdadm primary": {refusal}})
+		if err := d.Start(testContext(t, generous), startHint{}); !errors.Is(err, errWaiting) || errors.Is(err, errHopeless) {
+			t.Errorf("%s: %v", state, err)
+		}
+	}
+}
+
+// Thaw lets go on what its handler has left frozen, and nothing else.
+func TestDRBDThaw(t *testing.T) {
+	d, f := newFakeDRBD(t, "suspended-by-fencing/a", map[string][]string{"drbdadm resume-io": {"ok after-fencing/a"}})
+	ctx := testContext(t, generous)
+	if c, err := d.Copies(ctx); err != nil || !c.Frozen || len(c.Stale) != 1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for range 2 {
+		if err := d.Thaw(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := f.called("drbdadm resume-io r0"); n != 1 {
+		t.Errorf("thawed %d times", n)
+	}
+	d, f = newFakeDRBD(t, "suspended-by-user/a", nil)
+	if err := d.Thaw(ctx); err != nil || f.called("drbdadm resume-io r0") != 0 {
+		t.Errorf("what an operator froze: %v", err)
+	}
+}
+
 func TestDRBDForce(t *testing.T) {
 	const primary, secondary = "connected-uptodate-uptodate/a", "connected-secondary-secondary/a"
 	for _, c := range []struct {

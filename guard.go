@@ -65,7 +65,7 @@ func (a *applying) fromWriter() *GroupState {
 	if g == nil {
 		return nil
 	}
-	if g.Phase != phasePlaced && g.Phase != phaseStarted || !a.s.Config.Effective.group(g.Name).replicates(a.e.Resource) {
+	if g.Phase == phaseRevoked || !a.s.Config.Effective.group(g.Name).replicates(a.e.Resource) {
 		a.refuse("%s is %s, or has no %s", g.Name, g.Phase, a.e.Resource)
 		return nil
 	}

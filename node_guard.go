@@ -15,6 +15,7 @@ type copySeen struct {
 	resource    string // as DRBD has it
 	known       uint64 // raft index of the state when that monitor was begun
 	good, stale []string
+	of          int
 	frozen      bool
 }
 
@@ -29,12 +30,12 @@ func (n *node) noteCopies(d actionDone) {
 	}
 	c := d.Copies
 	n.seen = append(n.seen, copySeen{group: d.Group, name: d.Resource, resource: d.Config.Resource, known: d.Known,
-		good: n.peerNames(c.Peers, c.Of), stale: n.peerNames(c.Stale, c.Of), frozen: c.Frozen})
+		good: n.peerNames(c.Peers, c.Of), stale: n.peerNames(c.Stale, c.Of), of: c.Of, frozen: c.Frozen})
 }
 
 // writes: this node owns the group and may write its data.
 func (n *node) writes(g *GroupState) bool {
-	return g != nil && g.Owner == n.name && (g.Phase == phasePlaced || g.Phase == phaseStarted)
+	return g != nil && g.Owner == n.name && g.Phase != phaseRevoked // also where it is blocked: nobody else does
 }
 
 // reportCopies proposes what the state does not know yet. A mark is lifted only by what was begun when it stood: what was
@@ -53,13 +54,18 @@ func (n *node) reportCopies(now instant) {
 			}
 		}
 		e.Kind = entryUnmark
-		for _, e.Peer = range s.good {
-			if m := n.state.stale(s.resource, e.Peer); m != nil && m.ID <= s.known {
-				e.Base = m.ID
+		for i := range n.state.Stale {
+			if m := &n.state.Stale[i]; m.Resource == s.resource && m.ID <= s.known && n.hasAll(&s, m.Node) {
+				e.Peer, e.Base = m.Node, m.ID
 				n.propose(now, e)
 			}
 		}
 	}
+}
+
+// hasAll tells whether a node was seen to have all that is written. Tools of 8.4 do not tell what the one peer is called.
+func (n *node) hasAll(s *copySeen, node string) bool {
+	return slices.Contains(s.good, node) || s.of == 2 && len(s.good) == 1 && n.config.node(s.good[0]) == nil && node != n.name
 }
 
 func (n *node) runsGroups(node string) bool {
@@ -92,6 +98,7 @@ func (n *node) beginFencePeer(w *waiter) (*waiter, error) {
 	}
 	g := n.state.group(gc.Name)
 	if !n.writes(g) {
+		n.log.Warn(fmt.Sprintf("DRBD asks whether to go on without its peer, and may not: this node does not own %s now", gc.Name), "event", "drbd-refused", "group", gc.Name, "resource", c.Resource)
 		return nil, &hintError{msg: fmt.Sprintf("this node may not write to %s: it does not own %s now", c.Resource, gc.Name), hint: "hactl why " + gc.Name}
 	}
 	peer := n.peerNames([]string{c.Node}, 2)[0]

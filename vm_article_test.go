@@ -10,12 +10,13 @@ import (
 )
 
 // vmDRBD is an ordinary resource file, but for timeouts that notice a dead peer within deadtime, and a resync that does not
-// creep up from 250 kB/s.
+// creep up from 250 kB/s. Its handlers are hactl's; where that was put the laboratory says.
 const vmDRBD = `resource r0 {
 	device /dev/drbd0;
 	disk /dev/vdb;
 	meta-disk internal;
-	disk { c-plan-ahead 0; resync-rate 400M; }
+	disk { c-plan-ahead 0; resync-rate 400M; fencing resource-and-stonith; }
+	handlers { fence-peer "HACTL drbd fence-peer"; unfence-peer "HACTL drbd unfence-peer"; }
 	net { protocol C; ping-int 2; connect-int 2; timeout 15; ping-timeout 10; }
 	on alice { address 10.0.0.11:7788; }
 	on bob { address 10.0.0.12:7788; }
@@ -79,6 +80,8 @@ func TestVMArticle(t *testing.T) {
 	l.must("bob", "hactl", "unmove", "web")
 	p.writes("alice")
 
+	l.goesOnAlone(p)
+
 	began = time.Now()
 	l.off("alice")
 	p.writes("bob")
@@ -93,12 +96,43 @@ func TestVMArticle(t *testing.T) {
 	t.Logf("measured: %d writes acknowledged before alice was back, %d in all, none lost", n, l.keeps("alice", p))
 }
 
+// goesOnAlone cuts the replication alone. Alice writes on as soon as it is recorded that bob has less than she, and nothing
+// starts on bob before he has it all: also when his daemon is asked to, and when the daemon of alice, not her handler, has to
+// thaw what is frozen.
+func (l *vmLab) goesOnAlone(p *prober) {
+	stale := func(what string, is bool) {
+		l.t.Helper()
+		l.await(what, func() bool {
+			s := l.status("carol")
+			return s != nil && (s.testProblem(eventStale) != nil) == is
+		})
+	}
+	for _, daemon := range []bool{true, false} {
+		if !daemon {
+			l.sh("alice", `sed -i 's,fence-peer "[^"]*",fence-peer "/bin/false",' /etc/drbd.d/r0.res`)
+		}
+		began := time.Now()
+		l.tell("cut", "alice", "repl")
+		stale("bob's copy is stale", true)
+		p.writes("alice")
+		l.t.Logf("measured: replication cut (asked by the handler: %v): written on alice alone after %s", daemon, ms(time.Since(began)))
+		if out, code := l.run("bob", "hactl", "move", "web", "bob"); code == 0 || !strings.Contains(out, "stale") {
+			l.t.Errorf("a move to stale data: exit status %d, %s", code, out)
+		}
+		l.tell("heal", "alice", "repl")
+		stale("bob has all of it again", false)
+		l.copied("both have it")
+	}
+	l.put("alice", "/etc/drbd.d/r0.res", l.resource(), 0o644)
+	l.keeps("alice", p)
+}
+
 // makeDRBD makes the resource on two new disks, which need no sync, and a file system on it; then it is down: the cluster
 // brings it up.
 func (l *vmLab) makeDRBD() {
 	l.t.Helper()
 	for _, host := range []string{"alice", "bob"} {
-		l.put(host, "/etc/drbd.d/r0.res", vmDRBD, 0o644)
+		l.put(host, "/etc/drbd.d/r0.res", l.resource(), 0o644)
 		l.sh(host, "drbdadm create-md --force r0 && drbdadm up r0")
 	}
 	l.await("DRBD is connected", func() bool {
@@ -116,6 +150,10 @@ drbdadm secondary r0`)
 	for _, host := range []string{"alice", "bob"} {
 		l.must(host, "drbdadm", "down", "r0")
 	}
+}
+
+func (l *vmLab) resource() string {
+	return strings.ReplaceAll(vmDRBD, "HACTL", strings.TrimSpace(l.must("alice", "sh", "-c", "command -v hactl")))
 }
 
 // copied waits until both disks have all data: the cluster has brought DRBD up on both.
