@@ -9,6 +9,8 @@ const (
 	ticksInDead   = 20 // raft ticks in a deadtime
 	electionTicks = 8  // a follower waits 8 to 16 ticks, 0.4 to 0.8 of deadtime, so a leader exists when deadtime ends
 	beatTicks     = 2  // a leader beats every 2 ticks: 4 beats fit into the shortest election timeout
+	ticksAtOnce   = 3  // so many are made up for
+	paceSlack     = 32 // who sends its heartbeats with another's waits for them by this part of an interval
 
 	// closeLeases and closeMin say how long an owner without a lease keeps its services, its address gone at once, before
 	// it stops them unasked. A hiccup at a deadtime of 30 ms must stop no web server.
