@@ -319,7 +319,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 	if err != nil {
 		return fmt.Errorf("load the key: %w", err)
 	}
-	d.net, err = openNetwork(d.name, cfg, keys, func(r received) { d.emit(r) }, d.log)
+	d.net, err = openNetwork(d.name, cfg, keys, d.log)
 	if err != nil {
 		return err
 	}
@@ -375,7 +375,12 @@ func (d *daemon) serve(ctx context.Context) error {
 			d.log.Error("the control socket is gone", "event", "control-failed", "err", err)
 		}
 	})
-	wg.Go(func() { watchLinks(around, d.log, func() { d.post(around, (*node).LinksChanged) }) })
+	wg.Go(func() {
+		watchLinks(around, d.log, func() {
+			d.net.LinksChanged()
+			d.post(around, (*node).LinksChanged)
+		})
+	})
 	wg.Go(func() { d.dog.run(around) })
 	wg.Go(func() {
 		newForkWatch(func(fault string) { d.post(around, func(n *node, now instant) { n.CanFork(now, fault) }) }).run(around)
@@ -420,19 +425,21 @@ func (d *daemon) loop(ctx context.Context) error {
 	done, leaving := ctx.Done(), false
 	again := make(chan bool, 1)
 	force := make(chan os.Signal, 1)
-	var limit instant
+	var limit, armed instant
 	ready, readyBy := false, boottime().add(readyLimit)
 	for {
 		now := boottime()
-		wake := min(d.node.Wake(), d.publishAt(now))
-		timer.Reset(max(0, wake.sub(now)))
+		if wake := min(d.node.Wake(), d.publishAt(now)); wake != armed || wake <= now {
+			timer.Reset(max(0, wake.sub(now)))
+			armed = wake
+		}
 		select {
 		case e := <-d.events:
 			d.handle(e)
-			for range len(d.events) {
-				d.handle(<-d.events)
-			}
+		case r := <-d.net.Received():
+			d.handle(r)
 		case <-timer.C:
+			armed = 0
 			d.node.Tick(boottime())
 		case <-pets:
 			tellSystemd(sd.SdNotifyWatchdog)
@@ -455,6 +462,12 @@ func (d *daemon) loop(ctx context.Context) error {
 		case <-force:
 			d.log.Warn("second signal: ending at once, what runs is left running", "event", "daemon-forced")
 			return nil
+		}
+		for range len(d.net.Received()) {
+			d.handle(<-d.net.Received())
+		}
+		for range len(d.events) {
+			d.handle(<-d.events)
 		}
 		if err := checkLevel(d.node.state, nil, featureLevel); err != nil {
 			return err
