@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -276,7 +277,7 @@ func (d *daemon) open(ctx context.Context) (*restored, member, error) {
 	d.listed = cfg != nil && cfg.node(d.name) != nil
 	d.files = newConfigFile(d, text, cfg, report)
 	d.files.inForce = inForce
-	d.level.Set(logLevel(inForce.Cluster.LogLevel))
+	d.suit(inForce)
 	return found.Restored, found.Member, nil
 }
 
@@ -817,10 +818,20 @@ func (d *daemon) readLease() ([]leaseMark, bool) {
 
 // accept takes a config that came into force. The files are not the loop's business.
 func (d *daemon) accept(c ConfigState) {
-	d.level.Set(logLevel(c.Effective.Cluster.LogLevel))
+	d.suit(c.Effective)
 	d.wired, d.retiring = withMembers(c.Effective, d.wired, d.node.state)
 	d.rewire()
 	d.files.accept(c)
+}
+
+// suit does as the config in force wants it. Who has set GOMAXPROCS knows better.
+func (d *daemon) suit(c *Config) {
+	d.level.Set(logLevel(c.Cluster.LogLevel))
+	if c.oneThread() && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	} else {
+		runtime.SetDefaultGOMAXPROCS()
+	}
 }
 
 // rewire tells the transport whom to talk to. A node that is no longer in the config keeps what it had.
