@@ -97,7 +97,7 @@ type consensus struct {
 	queued          []pendingApply    // not handed out yet, see membership changes above
 	applying        []pendingApply    // handed out
 	confLog         []uint64          // membership changes in the log whose commit is not durable
-	silent          int               // ticks without the leader while abdicating
+	silent          int               // ticks without the leader
 	confLast        uint64            // index of the last membership change that was ever in the log
 	savedCommit     uint64            // in the newest write that was saved
 	outbox          []outgoing        // released by Persisted since the last Ready
@@ -275,9 +275,10 @@ func (c *consensus) must(do func() error) error {
 // Tick moves raft's clock on.
 func (c *consensus) Tick() {
 	_ = c.guard(func() error { // the next Ready returns what happened
+		c.silent++
 		if !c.abdicating() {
 			c.node.Tick()
-		} else if c.silent++; c.silent >= c.electionTicks && c.node.BasicStatus().Lead != raft.None {
+		} else if c.silent >= c.electionTicks && c.node.BasicStatus().Lead != raft.None {
 			// Raft's own clock stands still, so it would deny its vote as long as it knows a leader.
 			if err := c.node.ForgetLeader(); err != nil {
 				return err
@@ -286,6 +287,11 @@ func (c *consensus) Tick() {
 		c.giveUpSnapshots()
 		return nil
 	})
+}
+
+// Quiet tells whether that many more ticks change nothing: this node follows a leader that it has heard lately.
+func (c *consensus) Quiet(ticks int) bool {
+	return c.Status().Role == roleFollower && c.Status().Leader != raft.None && c.silent+ticks < c.electionTicks
 }
 
 // giveUpSnapshots reports a snapshot as failed when nobody has said what became of it in four election timeouts. Raft
@@ -317,7 +323,9 @@ func (c *consensus) Step(from, incarnation uint64, data []byte) error {
 		}
 		switch m.GetType() {
 		case raftpb.MsgApp, raftpb.MsgHeartbeat:
-			c.silent = 0
+			if m.GetTerm() >= c.node.BasicStatus().GetTerm() {
+				c.silent = 0
+			}
 		case raftpb.MsgVoteResp, raftpb.MsgPreVoteResp, raftpb.MsgTimeoutNow:
 			if c.abdicating() {
 				return nil

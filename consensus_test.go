@@ -188,20 +188,21 @@ func TestConsensusChaos(t *testing.T) {
 	if testing.Short() {
 		seeds = 10
 	}
-	var elected, crashed, snapshots int
+	var elected, crashed, snapshots, quiet int
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			a := playChaos(t, seed)
 			elected += len(a.leaders)
 			crashed += a.crashes
 			snapshots += a.snapshots
+			quiet += a.quiet
 			if b := playChaos(t, seed); a.trace() != b.trace() {
 				t.Errorf("seed %d: two runs differ:\n%s\n%s", seed, a.trace(), b.trace())
 			}
 		})
 	}
-	if elected <= int(seeds)*2 || crashed == 0 || snapshots == 0 {
-		t.Errorf("the runs saw %d leaders, %d crashes, %d snapshots to members: too few to test anything", elected, crashed, snapshots)
+	if elected <= int(seeds)*2 || crashed == 0 || snapshots == 0 || quiet == 0 {
+		t.Errorf("the runs saw %d leaders, %d crashes, %d snapshots to members, %d quiet ticks: too few to test anything", elected, crashed, snapshots, quiet)
 	}
 }
 
@@ -209,7 +210,7 @@ type chaos struct {
 	*raftWorld
 	r                  *rand.Rand
 	crashes, snapshots int
-	proposed           int
+	proposed, quiet    int
 }
 
 func playChaos(t *testing.T, seed uint64) *chaos {
@@ -248,9 +249,7 @@ func (c *chaos) step() {
 	case n < 65:
 		c.save(m)
 	case n < 85:
-		if m.c != nil {
-			m.c.Tick()
-		}
+		c.tickOne(m)
 	case n < 95:
 		if m.c != nil {
 			c.proposed++
@@ -270,6 +269,21 @@ func (c *chaos) step() {
 	for c.work(m) && m.err == nil {
 	}
 	c.mustBeWell(m)
+}
+
+// tickOne moves a member's clock on. While it says that it is quiet that must change nothing.
+func (c *chaos) tickOne(m *raftMember) {
+	if m.c == nil {
+		return
+	}
+	quiet, before := m.c.Quiet(1) && m.c.idle(), m.c.Status()
+	if quiet {
+		c.quiet++
+	}
+	m.c.Tick()
+	if after := m.c.Status(); quiet && (!m.c.idle() || after.Role != before.Role || after.Leader != before.Leader || after.Term != before.Term) {
+		c.t.Fatalf("member %d is quiet, and a tick makes %+v of %+v", m.id, after, before)
+	}
 }
 
 func (c *chaos) restart(m *raftMember) {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -276,7 +277,7 @@ func (d *daemon) open(ctx context.Context) (*restored, member, error) {
 	d.listed = cfg != nil && cfg.node(d.name) != nil
 	d.files = newConfigFile(d, text, cfg, report)
 	d.files.inForce = inForce
-	d.level.Set(logLevel(inForce.Cluster.LogLevel))
+	d.suit(inForce)
 	return found.Restored, found.Member, nil
 }
 
@@ -324,7 +325,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 		wired = d.files.mended
 		d.log.Warn("by the config in force nobody can be heard: the edited file is used for that", "event", "links-mended")
 	}
-	d.net, err = openNetwork(d.name, wired, keys, func(r received) { d.emit(r) }, d.log)
+	d.net, err = openNetwork(d.name, wired, keys, d.log)
 	if err != nil {
 		return err
 	}
@@ -380,7 +381,12 @@ func (d *daemon) serve(ctx context.Context) error {
 			d.log.Error("the control socket is gone", "event", "control-failed", "err", err)
 		}
 	})
-	wg.Go(func() { watchLinks(around, d.log, func() { d.post(around, (*node).LinksChanged) }) })
+	wg.Go(func() {
+		watchLinks(around, d.log, func() {
+			d.net.LinksChanged()
+			d.post(around, (*node).LinksChanged)
+		})
+	})
 	wg.Go(func() { d.dog.run(around) })
 	wg.Go(func() {
 		newForkWatch(func(fault string) { d.post(around, func(n *node, now instant) { n.CanFork(now, fault) }) }).run(around)
@@ -425,19 +431,21 @@ func (d *daemon) loop(ctx context.Context) error {
 	done, leaving := ctx.Done(), false
 	again := make(chan bool, 1)
 	force := make(chan os.Signal, 1)
-	var limit instant
+	var limit, armed instant
 	ready, readyBy := false, boottime().add(readyLimit)
 	for {
 		now := boottime()
-		wake := min(d.node.Wake(), d.publishAt(now))
-		timer.Reset(max(0, wake.sub(now)))
+		if wake := min(d.node.Wake(), d.publishAt(now)); wake != armed || wake <= now {
+			timer.Reset(max(0, wake.sub(now)))
+			armed = wake
+		}
 		select {
 		case e := <-d.events:
 			d.handle(e)
-			for range len(d.events) {
-				d.handle(<-d.events)
-			}
+		case r := <-d.net.Received():
+			d.handle(r)
 		case <-timer.C:
+			armed = 0
 			d.node.Tick(boottime())
 		case <-pets:
 			tellSystemd(sd.SdNotifyWatchdog)
@@ -460,6 +468,12 @@ func (d *daemon) loop(ctx context.Context) error {
 		case <-force:
 			d.log.Warn("second signal: ending at once, what runs is left running", "event", "daemon-forced")
 			return nil
+		}
+		for range len(d.net.Received()) {
+			d.handle(<-d.net.Received())
+		}
+		for range len(d.events) {
+			d.handle(<-d.events)
 		}
 		if err := checkLevel(d.node.state, nil, featureLevel); err != nil {
 			return err
@@ -814,7 +828,7 @@ func (d *daemon) readLease() ([]leaseMark, bool) {
 
 // accept takes a config that came into force. The files are not the loop's business.
 func (d *daemon) accept(c ConfigState) {
-	d.level.Set(logLevel(c.Effective.Cluster.LogLevel))
+	d.suit(c.Effective)
 	d.wireBy(c.Effective)
 	d.files.accept(c)
 }
@@ -837,6 +851,16 @@ func (d *daemon) edits(c Command) error {
 		return &hintError{msg: "this host has not what the configuration asks for: " + onOneLine("the next", faults[0]), hint: "nothing was changed", code: exitBadConfig}
 	}
 	return nil
+}
+
+// suit does as the config in force wants it. Who has set GOMAXPROCS knows better.
+func (d *daemon) suit(c *Config) {
+	d.level.Set(logLevel(c.Cluster.LogLevel))
+	if c.oneThread() && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
+	} else {
+		runtime.SetDefaultGOMAXPROCS()
+	}
 }
 
 // rewire tells the transport whom to talk to. A node that is no longer in the config keeps what it had.

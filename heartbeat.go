@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 )
 
-// queueSize bounds what waits for the sink: at a hundred heartbeats a second from each of 15 peers over two links, a
+// queueSize bounds what waits for the loop: at a hundred heartbeats a second from each of 15 peers over two links, a
 // third of a second. What comes on top is dropped and counted.
 const queueSize = 1024
 
@@ -22,7 +22,6 @@ const queueSize = 1024
 type network struct {
 	self    string
 	log     *slog.Logger
-	sink    func(received)
 	queue   chan received
 	quit    chan struct{}
 	running sync.WaitGroup
@@ -53,11 +52,10 @@ type networkCounts struct {
 var _ transport = (*network)(nil)
 
 // openNetwork starts on all links of the config that self is on. An interface that is not there is waited for, so the
-// only errors are those of the config and of the keys. What arrives goes to sink, on one goroutine; sink may wait, but
-// not longer than until Close is called.
-func openNetwork(self string, cfg *Config, keys []secret, sink func(received), log *slog.Logger) (*network, error) {
+// only errors are those of the config and of the keys. What arrives is had from Received.
+func openNetwork(self string, cfg *Config, keys []secret, log *slog.Logger) (*network, error) {
 	n := &network{
-		self: self, log: log, sink: sink, queue: make(chan received, queueSize), quit: make(chan struct{}),
+		self: self, log: log, queue: make(chan received, queueSize), quit: make(chan struct{}),
 		streams: make(map[string]*outStream),
 	}
 	rand.Read(n.session[:]) // never fails: crypto/rand ends the program instead
@@ -70,8 +68,22 @@ func openNetwork(self string, cfg *Config, keys []secret, sink func(received), l
 	if err := n.Reconfigure(cfg); err != nil {
 		return nil, err
 	}
-	n.running.Go(n.deliver)
 	return n, nil
+}
+
+// Received is what has arrived, for whoever drives the node.
+func (n *network) Received() <-chan received { return n.queue }
+
+// LinksChanged says that an interface or an address of this host may have changed.
+func (n *network) LinksChanged() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, l := range n.links {
+		select {
+		case l.changed <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // Session is how others name this process.
@@ -268,14 +280,14 @@ func (n *network) open(raw []byte, link string, at instant) (opened, error) {
 }
 
 // receive takes one datagram off a link. It is called by the link's goroutines; raw is theirs again when it returns.
-func (n *network) receive(l *link, raw []byte, from netip.AddrPort, at instant) {
+func (n *network) receive(l *link, raw []byte, from netip.Addr, at instant) {
 	m, err := n.open(raw, l.plan.name, at)
 	if err == nil && (m.Kind < kindHeartbeat || m.Kind > kindHello) {
 		err = errKind
 	}
 	if err != nil {
 		l.counts.refused.Add(1)
-		n.refused.note(err, l.plan.name, from.Addr(), at)
+		n.refused.note(err, l.plan.name, from, at)
 		return
 	}
 	l.counts.received.Add(1)
@@ -286,22 +298,11 @@ func (n *network) receive(l *link, raw []byte, from netip.AddrPort, at instant) 
 		Kind: m.Kind, Body: m.Body, At: at})
 }
 
-// hand queues a message for the sink, or drops it: a receiver that waits would lose datagrams without counting them.
+// hand queues a message, or drops it: a receiver that waits would lose datagrams without counting them.
 func (n *network) hand(r received) {
 	select {
 	case n.queue <- r:
 	default:
 		n.counts.queueFull.Add(1)
-	}
-}
-
-func (n *network) deliver() {
-	for {
-		select {
-		case <-n.quit:
-			return
-		case r := <-n.queue:
-			n.sink(r)
-		}
 	}
 }

@@ -23,8 +23,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lookEvery is how soon a link is found to have come or gone. It bounds healing, not detection: peers notice by deadtime.
-const lookEvery = 500 * time.Millisecond
+// A link is looked at when the kernel says that an interface or address has changed. Beside that, lookEvery is how soon it is
+// tried again to open sockets that could not be, and lookAgain how soon a change is found that the kernel did not tell. They
+// bound healing, not detection: peers notice by deadtime.
+const (
+	lookEvery = 500 * time.Millisecond
+	lookAgain = 10 * time.Second
+)
 
 // States of a link.
 const (
@@ -103,8 +108,10 @@ type link struct {
 	peers    map[string]netip.AddrPort // as in plan; guarded by n.mu
 	everyone []netip.AddrPort          // whom a heartbeat goes to; guarded by n.mu
 	quit     chan struct{}
+	changed  chan struct{}   // look again; holds one
 	started  bool            // guarded by n.mu
 	kernel   *netlink.Handle // of the one goroutine that looks; nil: none open
+	unsure   bool            // its: the kernel could not say
 
 	counts linkCounts
 
@@ -129,7 +136,7 @@ type linkState struct {
 }
 
 func newLink(n *network, p linkPlan) *link {
-	l := &link{n: n, plan: p, quit: make(chan struct{}), state: linkState{Name: p.name, Interface: p.device}}
+	l := &link{n: n, plan: p, quit: make(chan struct{}), changed: make(chan struct{}, 1), state: linkState{Name: p.name, Interface: p.device}}
 	l.setPlan(p)
 	return l
 }
@@ -160,16 +167,18 @@ func (l *link) start() {
 	l.started = true
 	last := l.look(sighting{})
 	l.n.running.Go(func() {
-		tick := time.NewTicker(lookEvery)
-		defer tick.Stop()
+		again := time.NewTimer(l.patience(last))
+		defer again.Stop()
 		for {
 			select {
 			case <-l.quit:
 				l.hangUp()
 				return
-			case <-tick.C:
-				last = l.look(last)
+			case <-l.changed:
+			case <-again.C:
 			}
+			last = l.look(last)
+			again.Reset(l.patience(last))
 		}
 	})
 }
@@ -188,6 +197,14 @@ type sighting struct {
 	up      bool
 	address bool // own address is on it
 	open    bool // sockets are open
+}
+
+// patience is for how long nothing is expected to happen that the kernel does not tell.
+func (l *link) patience(s sighting) time.Duration {
+	if l.unsure || s.index != 0 && !s.open {
+		return lookEvery
+	}
+	return lookAgain
 }
 
 // look reads the interface, and opens sockets anew when it is not the one that they were opened for, when it has been
@@ -225,6 +242,7 @@ func (l *link) look(last sighting) sighting {
 // see reads the interface. When the kernel cannot say, nothing has changed.
 func (l *link) see(last sighting) (sighting, linkState) {
 	s := linkState{Name: l.plan.name, Interface: l.plan.device, State: linkMissing}
+	l.unsure = true
 	h, err := l.ask()
 	if err != nil {
 		return last, l.seen()
@@ -232,6 +250,7 @@ func (l *link) see(last sighting) (sighting, linkState) {
 	dev, err := h.LinkByName(l.plan.device)
 	var none netlink.LinkNotFoundError
 	if errors.As(err, &none) || errors.Is(err, unix.ENODEV) {
+		l.unsure = false
 		s.Detail = "there is no interface " + l.plan.device
 		return sighting{}, s
 	}
@@ -244,6 +263,7 @@ func (l *link) see(last sighting) (sighting, linkState) {
 		l.hangUp()
 		return last, l.seen()
 	}
+	l.unsure = false
 	attrs, own := dev.Attrs(), l.plan.own.Addr().WithZone("")
 	now := sighting{index: attrs.Index, up: attrs.Flags&net.FlagUp != 0}
 	for _, a := range addrs {
@@ -323,7 +343,7 @@ func (l *link) open(index int) error {
 	if err != nil {
 		return err
 	}
-	conns := []*net.UDPConn{conn}
+	conns := []syscall.RawConn{conn}
 	if l.plan.multicast.IsValid() {
 		group, err := l.listenPacket(l.plan.multicast, l.joins)
 		if err != nil {
@@ -335,9 +355,7 @@ func (l *link) open(index int) error {
 	if err != nil {
 		return err
 	}
-	if l.out, err = conn.SyscallConn(); err != nil {
-		return err
-	}
+	l.out = conn
 	for _, c := range conns {
 		l.n.running.Go(func() { l.read(c) })
 	}
@@ -347,7 +365,7 @@ func (l *link) open(index int) error {
 
 // listenPacket binds exactly the given address. The net package cannot: it turns a group's address into "everything",
 // and then the socket would take datagrams from the one at the own address.
-func (l *link) listenPacket(addr netip.AddrPort, options func(fd int) error) (*net.UDPConn, error) {
+func (l *link) listenPacket(addr netip.AddrPort, options func(fd int) error) (syscall.RawConn, error) {
 	family := unix.AF_INET6
 	if addr.Addr().Is4() {
 		family = unix.AF_INET
@@ -361,7 +379,8 @@ func (l *link) listenPacket(addr netip.AddrPort, options func(fd int) error) (*n
 	if err := errors.Join(l.basics(fd), options(fd)); err != nil {
 		return nil, err
 	}
-	if err := unix.Bind(fd, l.sockaddr(addr)); err != nil {
+	at := sockaddrOf(addr, l.index)
+	if err := bindTo(fd, &at); err != nil {
 		return nil, fmt.Errorf("bind UDP %s: %w", addr, err)
 	}
 	c, err := net.FilePacketConn(f)
@@ -369,7 +388,7 @@ func (l *link) listenPacket(addr netip.AddrPort, options func(fd int) error) (*n
 		return nil, fmt.Errorf("open UDP socket: %w", err)
 	}
 	l.files = append(l.files, c)
-	return c.(*net.UDPConn), nil
+	return c.(*net.UDPConn).SyscallConn()
 }
 
 func (l *link) listenStream() (net.Listener, error) {
@@ -453,14 +472,23 @@ func (l *link) joins(fd int) error {
 }
 
 // read receives until the socket is closed.
-func (l *link) read(c *net.UDPConn) {
+func (l *link) read(c syscall.RawConn) {
 	buf := make([]byte, 2048) // more than a datagram may have, so that a longer one does not pass for whole
+	var size int
+	var from sockaddr
+	var err error
+	once := func(fd uintptr) (done bool) {
+		size, err = receiveDatagram(fd, buf, &from)
+		return err != unix.EAGAIN
+	}
 	for {
-		size, from, err := c.ReadFromUDPAddrPort(buf)
+		if closed := c.Read(once); closed != nil {
+			err = closed
+		}
 		at := boottime()
 		switch {
 		case err == nil:
-			l.n.receive(l, buf[:size], from, at)
+			l.n.receive(l, buf[:size], from.addr(), at)
 		case errors.Is(err, net.ErrClosed):
 			return
 		default: // what the interface went through; the socket lives on
@@ -482,8 +510,9 @@ func (l *link) send(b []byte, to netip.AddrPort) {
 		return
 	}
 	var err error
+	addr := sockaddrOf(to, l.index)
 	if werr := l.out.Write(func(fd uintptr) bool {
-		err = unix.Sendto(int(fd), b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, l.sockaddr(to))
+		err = sendDatagram(fd, b, &addr)
 		return true
 	}); werr != nil {
 		err = werr
@@ -512,18 +541,6 @@ func (l *link) tellSend(err error, to netip.AddrPort) {
 		l.broken = ""
 		l.n.log.Info("sending on a link works again", "event", eventLinkSendAgain, "link", l.plan.name)
 	}
-}
-
-// sockaddr names the link's interface where the address needs it. The caller holds l.mu.
-func (l *link) sockaddr(a netip.AddrPort) unix.Sockaddr {
-	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
-	}
-	s := &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
-	if a.Addr().Zone() != "" {
-		s.ZoneId = uint32(l.index)
-	}
-	return s
 }
 
 // openings tells whether the sockets are still those of before.

@@ -86,7 +86,7 @@ type networkStats struct {
 	Refused []refusal
 	Keys    []string // what this node seals with, oldest first
 
-	QueueFull   uint64 // received, but the sink was behind
+	QueueFull   uint64 // received, but the loop was behind
 	Unconfirmed uint64 // not sent: no confirmed session of that peer
 	TooLarge    uint64 // not sent: above what may be
 

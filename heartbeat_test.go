@@ -62,11 +62,22 @@ func startWire(t *testing.T, self string, cfg *Config, keys []secret, log *slog.
 func newWireDaemon(self string, cfg *Config, keys []secret, log *slog.Logger) (*wireDaemon, error) {
 	d := &wireDaemon{heard: make(map[string]heardPeer)}
 	var err error
-	if d.net, err = openNetwork(self, cfg, keys, d.sink, log); err != nil {
+	if d.net, err = openNetwork(self, cfg, keys, log); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop = cancel
+	d.done.Go(func() { watchLinks(ctx, log, d.net.LinksChanged) })
+	d.done.Go(func() {
+		for {
+			select {
+			case r := <-d.net.Received():
+				d.take(r)
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	d.done.Go(func() {
 		tick := time.NewTicker(cfg.Heartbeat.Interval.D())
 		defer tick.Stop()
@@ -88,7 +99,7 @@ func (d *wireDaemon) body(seq uint64) []byte {
 	return h.encode()
 }
 
-func (d *wireDaemon) sink(r received) {
+func (d *wireDaemon) take(r received) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if r.Kind == kindHello {
@@ -451,7 +462,7 @@ func TestKeyRollWithoutAGap(t *testing.T) {
 
 func TestSetKeysRefuses(t *testing.T) {
 	cfg := loopConfig(t, "alice", "bob")
-	if _, err := openNetwork("alice", cfg, nil, func(received) {}, slog.New(slog.DiscardHandler)); err == nil {
+	if _, err := openNetwork("alice", cfg, nil, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a network without a key")
 	}
 	a := startWire(t, "alice", cfg, []secret{testSecret(1)}, slog.New(slog.DiscardHandler))
@@ -527,23 +538,21 @@ func TestReconfigure(t *testing.T) {
 	wireWait(t, "alice and carol still know each other", func() bool { return a.knows(c) })
 }
 
-// A sink that does not get on costs messages, which are counted, and nothing else.
-func TestASlowSinkBlocksNobody(t *testing.T) {
+// A loop that does not get on costs messages, which are counted, and nothing else.
+func TestASlowLoopBlocksNobody(t *testing.T) {
 	cfg := loopConfig(t, "alice", "bob")
 	keys := []secret{testSecret(1)}
 	quiet := slog.New(slog.DiscardHandler)
-	hold := make(chan struct{})
-	a, err := openNetwork("alice", cfg, keys, func(received) { <-hold }, quiet)
+	a, err := openNetwork("alice", cfg, keys, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := startWire(t, "bob", cfg, keys, quiet)
 	wireWait(t, "the queue overflows", func() bool {
 		b.net.Heartbeat((&heartbeat{}).encode())
-		a.Heartbeat((&heartbeat{}).encode()) // does not wait for the sink
+		a.Heartbeat((&heartbeat{}).encode()) // does not wait for the loop
 		return a.Stats().QueueFull > 0
 	})
-	close(hold)
 	a.Close()
 }
 

@@ -256,8 +256,20 @@ func (n *node) Problems(now instant, p []Problem) {
 	n.advance(now)
 }
 
-// Wake is when Tick should be called at the latest.
-func (n *node) Wake() instant { return min(n.dueAt, n.nextTick) }
+// Wake is when Tick should be called at the latest. Raft's ticks wait for the next event, as long as tickRaft makes up for
+// them, where they have nothing to do or a leader's heartbeats leave with this node's own.
+func (n *node) Wake() instant {
+	tick := n.nextTick
+	if n.cons != nil && (n.cons.Quiet(ticksAtOnce) || n.beatsAlike()) {
+		tick = tick.add((ticksAtOnce - 1) * n.config.raftTick())
+	}
+	return min(n.dueAt, tick)
+}
+
+// beatsAlike: this node leads, and raft's heartbeats have the pace of its own.
+func (n *node) beatsAlike() bool {
+	return n.cons != nil && n.cons.Status().Role == roleLeader && n.config.leaderBeat() == n.config.Heartbeat.Interval.D()
+}
 
 // advance does all that follows from an event. Each round may make more to do (a commit leads to a start, a report to a
 // proposal); the rounds end when the log is at rest.
@@ -309,7 +321,7 @@ func (n *node) tickRaft(now instant) {
 		n.nextTick = now.add(tick)
 		return
 	}
-	for i := 0; n.nextTick <= now && i < beatTicks; i++ {
+	for i := 0; n.nextTick <= now && i < ticksAtOnce; i++ {
 		n.cons.Tick()
 		n.nextTick = n.nextTick.add(tick)
 	}

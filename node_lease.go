@@ -60,6 +60,7 @@ func (n *node) heartbeatFrom(now instant, p *peer, r received) bool {
 	n.meet(now, p)
 	n.compareStates(now, p)
 	n.answer(now, p)
+	n.keepPace(now, p)
 	return !h.repeats(&before)
 }
 
@@ -255,12 +256,40 @@ func (n *node) beat(now instant) {
 		return
 	}
 	n.nextBeat = n.nextBeat.add(interval)
-	if n.nextBeat <= now {
+	if n.pacer(now) != nil {
+		n.nextBeat = now.add(interval + interval/paceSlack)
+	} else if n.nextBeat <= now {
 		n.nextBeat = now.add(interval)
+	}
+	if n.beatsAlike() && !n.beaten() {
+		n.tickRaft(now.add(n.config.raftTick() / 4)) // rather a little early than for itself
 	}
 	h := n.describe(now)
 	n.tr.Heartbeat(h.encode())
 	n.tellHolds(now)
+}
+
+// pacer is the peer with whose heartbeats this node's own leave: the first by name of those that are heard. So all that nodes
+// say to each other in an interval comes at once, and each is woken a few times instead of for every message.
+func (n *node) pacer(now instant) *peer {
+	interval := n.config.Heartbeat.Interval.D()
+	for _, p := range n.peers.all {
+		if p.name > n.name {
+			break
+		}
+		if p.beatAt != 0 && p.beat.Interval == interval && now.sub(p.beatAt) < 2*interval {
+			return p
+		}
+	}
+	return nil
+}
+
+// keepPace sends the heartbeat that is soon due together with the pacer's.
+func (n *node) keepPace(now instant, p *peer) {
+	if now < n.nextBeat && n.nextBeat.sub(now) <= n.config.Heartbeat.Interval.D()/2 && n.pacer(now) == p {
+		n.nextBeat = now
+		n.wake(now)
+	}
 }
 
 // describe is this node's heartbeat. A full node always asks for a lease, so that what is placed on it can start at

@@ -9,6 +9,9 @@ const (
 	ticksInDead   = 20 // raft ticks in a deadtime
 	electionTicks = 8  // a follower waits 8 to 16 ticks, 0.4 to 0.8 of deadtime, so a leader exists when deadtime ends
 	beatTicks     = 2  // a leader beats every 2 ticks: 4 beats fit into the shortest election timeout
+	ticksAtOnce   = 3  // so many are made up for
+	threadSlices  = 50 // of 10 ms, for which Go lets one piece of work hold up another
+	paceSlack     = 32 // who sends its heartbeats with another's waits for them by this part of an interval
 
 	// closeLeases and closeMin say how long an owner without a lease keeps its services, its address gone at once, before
 	// it stops them unasked. A hiccup at a deadtime of 30 ms must stop no web server.
@@ -17,6 +20,10 @@ const (
 
 	pingLeast = 500 * time.Millisecond // between two echoes to a target, unless the file says otherwise
 )
+
+// oneThread: with such a deadtime, or a longer one, one thread at a time is enough for Go code. To hand work from one to another
+// costs more than the work; and what others hold it up by, 10 ms at a time, is little beside the deadtime.
+func (c *Config) oneThread() bool { return c.lease() >= threadSlices*10*time.Millisecond }
 
 // lease is L, for how long one granted heartbeat lets an owner run a group.
 func (c *Config) lease() time.Duration { return c.Heartbeat.Deadtime.D() }

@@ -37,6 +37,14 @@ func TestTimers(t *testing.T) {
 	}
 }
 
+func TestOneThreadOnlyWhereTimeIsNotShort(t *testing.T) {
+	for deadtime, one := range map[time.Duration]bool{30 * time.Millisecond: false, 499 * time.Millisecond: false, 500 * time.Millisecond: true, time.Minute: true} {
+		if got := clusterOf(deadtime, deadtime/10).oneThread(); got != one {
+			t.Errorf("deadtime %v: one thread: %v", deadtime, got)
+		}
+	}
+}
+
 // What the lease's safety and the election's promptness rest on, for every deadtime that the file may have.
 func TestTimersFit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
