@@ -300,6 +300,9 @@ func (r *resourceAgent) still() bool {
 }
 
 func (g *groupAgent) stopOne(now instant, r *resourceAgent) {
+	if i := slices.IndexFunc(g.res, func(d *resourceAgent) bool { return d.detour && d.busy == 0 }); i >= 0 {
+		r = g.res[i] // what is to be taken away below comes first
+	}
 	g.watch(r, false)
 	r.hold = false
 	if r.rung == rungForce {
@@ -586,7 +589,6 @@ func (g *groupAgent) climb(now instant, r *resourceAgent) bool {
 		for i := slices.Index(g.res, r) - 1; i >= 0; i-- {
 			if d := g.res[i]; d.config.Type == "drbd" && !d.still() && d.busy == 0 {
 				r.rung, d.rung, d.detour = rungBelow, rungForce, true
-				g.stopOne(now, d)
 				return true
 			}
 		}

@@ -14,11 +14,14 @@ import (
 
 // View is what the leader knows beside the state. All slices are in the order of the state's nodes and groups.
 type View struct {
-	Now    instant       `json:"now"`
-	Clock  time.Duration `json:"clock"` // cluster time now
-	Self   string        `json:"self"`
-	Nodes  []NodeView    `json:"nodes"`
-	Groups []GroupView   `json:"groups"`
+	Now   instant       `json:"now"`
+	Clock time.Duration `json:"clock"` // cluster time now
+	// InForce is for how long this node has known the config in force. Cluster time would not do for what leases hang on: it may
+	// be ahead of what the entry was stamped with.
+	InForce time.Duration `json:"in_force"`
+	Self    string        `json:"self"`
+	Nodes   []NodeView    `json:"nodes"`
+	Groups  []GroupView   `json:"groups"`
 	// ConfBusy: a change of members is under way.
 	ConfBusy bool `json:"conf_busy"`
 	// Alone: this incarnation was forced on the ground of two_node = "ignore": silence is taken for death.
@@ -339,7 +342,7 @@ func (r *ruling) expiries() bool {
 		matched = true
 	}
 	if c := r.s.Config; c.LongestL > c.Effective.lease() {
-		if left := 2*c.LongestL - (r.v.Clock - c.Clock); left > 0 {
+		if left := 2*c.LongestL - r.v.InForce; left > 0 {
 			r.after(left)
 		} else {
 			r.propose(Entry{Kind: entryExpire, Epoch: c.Generation, Rule: "C6", Why: "every longer lease is over"})

@@ -170,7 +170,7 @@ func (n *node) handOver(now instant, to string) {
 func (n *node) view(now instant) *View {
 	st := n.cons.Status()
 	voters := n.names(st.Members.Voters)
-	v := &View{Now: now, Clock: n.clusterClock(now), Self: n.name, Alone: n.alone != 0 && n.alone == n.state.Incarnation.ID && n.config.Cluster.TwoNode == "ignore",
+	v := &View{Now: now, Clock: n.clusterClock(now), InForce: now.sub(n.configAt), Self: n.name, Alone: n.alone != 0 && n.alone == n.state.Incarnation.ID && n.config.Cluster.TwoNode == "ignore",
 		ConfBusy: len(st.Members.Outgoing) > 0}
 	progress := n.cons.Progress()
 	for i := range n.state.Nodes {

@@ -12,10 +12,10 @@ import (
 
 // conjunction is one of them in place of another fault, sometimes; false: it is not.
 func (s *simRun) conjunction() bool {
-	if s.more.IntN(8) != 0 {
+	if s.more.IntN(6) != 0 {
 		return false
 	}
-	all := []func() bool{s.oldFolder, s.shortened, s.forgetfulOwner, s.oldReports, s.maintenanceAgain}
+	all := []func() bool{s.oldFolder, s.oldFolder, s.shortened, s.forgetfulOwner, s.oldReports, s.maintenanceAgain}
 	return all[s.more.IntN(len(all))]()
 }
 

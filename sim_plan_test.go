@@ -71,7 +71,7 @@ func newSimRun(t *testing.T, seed uint64) *simRun {
 	s.drawFences(&s.setup)
 	s.drawTargets(&s.setup)
 	s.split = s.extra.IntN(3) == 0
-	s.newer = (s.kind == simChaos || s.kind == simCold) && s.more.IntN(4) == 0
+	s.newer = (s.kind == simChaos || s.kind == simCold) && s.more.IntN(3) == 0
 	return s
 }
 

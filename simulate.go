@@ -249,7 +249,7 @@ func (sim *simulation) settle() {
 		}
 		step := max(time.Millisecond, d.Wake.sub(sim.View.Now))
 		waited += step
-		sim.View.Now, sim.View.Clock = sim.View.Now.add(step), sim.View.Clock+step
+		sim.View.Now, sim.View.Clock, sim.View.InForce = sim.View.Now.add(step), sim.View.Clock+step, sim.View.InForce+step
 	}
 	for _, v := range Decide(sim.State, sim.View).Verdicts {
 		if v.Rule == "G6" || v.Rule == "G17" || v.Rule == "G2" || v.Rule == "G11" {
