@@ -541,6 +541,7 @@ func (d *daemon) publish(now instant) {
 		out.keys[p.Name] = strings.Join(p.Keys, " ")
 	}
 	p := &published{status: d.node.Status(now, out), version: d.node.version, at: now}
+	p.status.tellRefused(stats.Peers, now)
 	if s := d.node.state; s != nil {
 		p.history = append(p.history, s.History...)
 		p.config = s.Config

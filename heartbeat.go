@@ -274,8 +274,7 @@ func (n *network) receive(l *link, raw []byte, from netip.AddrPort, at instant) 
 		err = errKind
 	}
 	if err != nil {
-		l.counts.refused.Add(1)
-		n.refused.note(err, l.plan.name, from.Addr(), at)
+		n.refuse(err, l, from.Addr(), at)
 		return
 	}
 	l.counts.received.Add(1)
