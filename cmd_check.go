@@ -142,7 +142,7 @@ func daemonFinding(err error) finding {
 	var h *hintError
 	hint := ""
 	if errors.As(err, &h) {
-		hint = h.hint
+		hint = strings.Replace(h.hint, hintStart, "systemctl start ha; if it does not stay up: journalctl -u ha -n 50", 1)
 	}
 	return finding{levelWarn, err.Error() + ": only this host and its file are checked", hint}
 }
