@@ -108,7 +108,7 @@ func (r *ruling) praise(name string) string {
 	case r.load(name) == 0:
 		return name + " runs no other group"
 	}
-	return fmt.Sprintf("%s runs %d other groups", name, r.load(name))
+	return fmt.Sprintf("%s runs %s", name, count(r.load(name), "other group"))
 }
 
 // rank orders those that may: the pin, then those where no group has to give way, then the preferred in their order, the
