@@ -26,7 +26,7 @@ import (
 const (
 	answerTime = 10 * time.Second // for an answer, and for the first piece of a stream
 	answerMax  = 64 << 20         // a state is a few MiB at most
-	hintStart  = "systemctl start ha"
+	hintStart  = "systemctl start ha; if it does not stay up: hactl check"
 	hintLog    = "journalctl -u ha -n 50 shows what it says"
 )
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -178,6 +179,17 @@ func TestClusterStopFails(t *testing.T) {
 	if bob.exists("etc/web.runs") {
 		t.Error("it was started on bob although it may still run on alice")
 	}
+	// A daemon that ends then leaves it running, and a note for who removes the package.
+	alice.signal(syscall.SIGTERM)
+	alice.wait()
+	if got := alice.file("run/" + leftNote); got != "web\n" {
+		t.Errorf("noted as left running: %q", got)
+	}
+	alice.start()
+	alice.await("it is blocked", func(s *Status) bool { return s.Quorum && s.testGroup("web").State == "blocked" })
+	if alice.exists("run/" + leftNote) {
+		t.Error("the note outlives the next start")
+	}
 	if err := os.Remove(alice.path("etc/web.stuck")); err != nil {
 		t.Fatal(err)
 	}
@@ -185,6 +197,11 @@ func TestClusterStopFails(t *testing.T) {
 	bob.runsOn("web", "bob") // the pin still holds
 	if alice.exists("etc/web.runs") {
 		t.Error("it runs on both")
+	}
+	alice.signal(syscall.SIGTERM)
+	alice.wait()
+	if alice.exists("run/" + leftNote) {
+		t.Errorf("noted as left running, on a node that runs nothing: %q", alice.file("run/"+leftNote))
 	}
 }
 

@@ -207,6 +207,9 @@ func TestClusterKeyRoll(t *testing.T) {
 	p, begun := c.probe("tcp:"+clusterVIP+":80"), time.Now()
 	before := alice.status().testNode("bob").Key
 	alice.mustHactl("keygen", "--add", alice.path("etc/ha.key"))
+	if out, errs, code := alice.hactl("keygen", "--drop", alice.path("etc/ha.key")); code != exitError || !strings.Contains(errs, "bob and carol have only key "+before) {
+		t.Errorf("the only key of the others is dropped: exit %d: %s%s", code, out, errs)
+	}
 	for _, h := range []*clusterHost{carol, bob} { // one after the other: meanwhile they differ
 		c.copyKey(alice, h)
 		h.logged("keys-loaded")
@@ -231,5 +234,13 @@ func TestClusterKeyRoll(t *testing.T) {
 		if h.hasLogged("node-lost") || h.hasLogged("lease-over") {
 			t.Errorf("%s lost sight of another", h.name)
 		}
+	}
+	// A key of its own cuts carol off, and the others say why.
+	alice.mustHactl("keygen", "--force", carol.path("etc/ha.key"))
+	for _, h := range []*clusterHost{alice, bob} {
+		h.await("carol's key is named", func(s *Status) bool {
+			p := s.testProblem(eventRefused)
+			return p != nil && strings.Contains(p.What, "what carol (10.77.") && strings.Contains(p.What, string(errUnknownKey))
+		})
 	}
 }

@@ -122,9 +122,13 @@ func allFindings(c *cli.Context) []finding {
 		var more []finding
 		cfg, more = fileConfig(c.String("config"))
 		all = append(all, more...)
+		if cfg != nil {
+			self, _, _ = whoAmI(cfg, "") // who it would be; a host that is nobody of the file lacks no service
+		}
 	}
 	if cfg != nil {
 		all = append(all, hostFindings(c.Context, cfg, self)...)
+		all = append(all, agentFindings(c.Context, cfg, self)...)
 		all = append(all, diskFindings(c.String("state-dir"), cfg.Heartbeat.Deadtime.D())...)
 		all = append(all, configFindings(cfg)...)
 	}
@@ -138,7 +142,7 @@ func daemonFinding(err error) finding {
 	var h *hintError
 	hint := ""
 	if errors.As(err, &h) {
-		hint = h.hint
+		hint = strings.Replace(h.hint, hintStart, "systemctl start ha; if it does not stay up: journalctl -u ha -n 50", 1)
 	}
 	return finding{levelWarn, err.Error() + ": only this host and its file are checked", hint}
 }
@@ -177,12 +181,50 @@ func hostFindings(ctx context.Context, cfg *Config, node string) []finding {
 		return all
 	}
 	for _, g := range cfg.Groups {
+		var mounted []string
 		for _, r := range g.Resources {
-			if r.Type == "httpd" || r.Type == "systemd" {
-				runner, err := chooseRunner(ctx, r, resourceEnv{Group: g.Name, Log: slog.New(slog.DiscardHandler)}, systemdRuns(), dialSystemd)
-				all = append(all, serverFindings(ctx, g.Name+"/"+r.Name, runner, err)...)
+			name, env := g.Name+"/"+r.Name, resourceEnv{Group: g.Name, Log: slog.New(slog.DiscardHandler)}
+			switch r.Type {
+			case "httpd", "systemd":
+				runner, err := chooseRunner(ctx, r, env, systemdRuns(), dialSystemd)
+				all = append(all, serverFindings(ctx, name, runner, err)...)
+			case "exec":
+				all = append(all, equipmentFinding(name, lacksProgram(ctx, mounted, r.Start.Command, r.Stop.Command, r.Monitor.Command)))
+			case "filesystem":
+				mounted = append(mounted, r.Directory)
+				fallthrough
+			case "drbd":
+				res, _ := newResource(r, env) // fails for what the check of the file has refused
+				if x, ok := res.(equipped); ok {
+					all = append(all, equipmentFinding(name, x.Lacks(ctx)))
+				}
 			}
 		}
+	}
+	for i := range cfg.Fences {
+		if f := &cfg.Fences[i]; f.Agent == agentExec && f.neededBy(node) {
+			all = append(all, equipmentFinding("[[fence]] "+f.Name, lacksProgram(ctx, nil, f.Off, f.Status, f.Monitor.Command)))
+		}
+	}
+	return all
+}
+
+func equipmentFinding(name string, lacks error) finding {
+	if lacks != nil {
+		return finding{levelFail, name + ": " + lacks.Error(), ""}
+	}
+	return finding{levelOK, name + ": this host has what it needs", ""}
+}
+
+// agentFindings are what is wrong here with the agents of the fence devices.
+func agentFindings(ctx context.Context, cfg *Config, node string) []finding {
+	var all []finding
+	for _, p := range checkFenceAgents(cfg, nil, askAgents(ctx, cfg, node)) {
+		level := levelFail
+		if p.Severity == severityWarning {
+			level = levelWarn
+		}
+		all = append(all, finding{level, p.What, p.Hint})
 	}
 	return all
 }

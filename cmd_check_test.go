@@ -273,3 +273,60 @@ func TestWatchdogFinding(t *testing.T) {
 		t.Error("none is configured")
 	}
 }
+
+// TestLacksProgram: the shell says which programs a command would miss.
+func TestLacksProgram(t *testing.T) {
+	for command, want := range map[string]string{
+		"true": "", "test -e /x": "", "/bin/sh -c x": "", "": "", "if true; then x; fi": "", `"$HOME/x" start`: "", "HA=1 no-such-thing": "",
+		"/srv/data/bin/queue start": "", // what the group mounts there has it
+		"no-such-thing start":       "this host has no program no-such-thing, which `no-such-thing start` runs",
+		"/srv/database/queue stop":  "this host has no program /srv/database/queue, which `/srv/database/queue stop` runs",
+	} {
+		got := ""
+		if err := lacksProgram(t.Context(), []string{"/srv/data"}, "true", command); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", command, got, want)
+		}
+	}
+}
+
+// TestHostLacks: the example's DRBD, disk, commands and fence devices are not here, and both checks say so.
+func TestHostLacks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root is told of services")
+	}
+	text := readFile(t, "ha.toml.example")
+	cfg, problems := parseConfig(text)
+	if cfg == nil {
+		t.Fatal(renderProblems("ha.toml.example", problems))
+	}
+	t.Setenv("PATH", t.TempDir())
+	all := append(hostFindings(t.Context(), cfg, "alice"), agentFindings(t.Context(), cfg, "bob")...)
+	for _, want := range []string{
+		"web/drbd: drbdadm is not installed on this host: install drbd-utils",
+		"this host has no program /usr/local/sbin/queue, which `/usr/local/sbin/queue start` runs",
+		"[[fence]] outlets: this host has no program /usr/local/sbin/outlet, which `/usr/local/sbin/outlet off` runs",
+		"[[fence]] ipmi-alice agent \"fence_ipmilan\": ",
+	} {
+		found := false
+		for _, f := range all {
+			found = found || f.level == levelFail && strings.Contains(f.what, want)
+		}
+		if !found {
+			t.Errorf("no failure with %q in %+v", want, all)
+		}
+	}
+	// A disk that is not there, and one that DRBD makes.
+	disk := cfg.Groups[0].Resources[1]
+	disk.Device, disk.Directory = "/dev/no-such-disk", t.TempDir()
+	cfg.Groups = []GroupConfig{{Name: "g", Resources: []ResourceConfig{disk}}}
+	if f := hostFindings(t.Context(), cfg, "alice")[1]; f.level != levelFail || !strings.HasPrefix(f.what, "g/"+disk.Name+": device /dev/no-such-disk does not exist") {
+		t.Errorf("%+v", f)
+	}
+	cfg.Groups[0].Resources[0].Device, cfg.Groups[0].Resources[0].FSType = "/dev/drbd0", ""
+	if f := hostFindings(t.Context(), cfg, "alice")[1]; f.level != levelOK {
+		t.Errorf("%+v", f)
+	}
+}

@@ -109,11 +109,11 @@ func checkConfigFile(c *cli.Context) error {
 	return nil
 }
 
-// hostProblems are what this host lacks for being its node.
-func hostProblems(ctx context.Context, cfg *Config, text []byte, node, runDir string) ([]configError, error) {
-	host, err := hostInterfaces()
+// whoAmI says which node of the file this host is, unless it is named, and what interfaces it has.
+func whoAmI(cfg *Config, named string) (node string, host []hostInterface, err error) {
+	host, err = hostInterfaces()
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	var local []netip.Addr
 	for _, i := range host {
@@ -121,9 +121,18 @@ func hostProblems(ctx context.Context, cfg *Config, text []byte, node, runDir st
 			local = append(local, p.Addr())
 		}
 	}
-	node, err = identify(cfg, local, node)
+	node, err = identify(cfg, local, named)
+	return node, host, err
+}
+
+// hostProblems are what this host lacks for being its node.
+func hostProblems(ctx context.Context, cfg *Config, text []byte, node, runDir string) ([]configError, error) {
+	node, host, err := whoAmI(cfg, node)
+	if errors.Is(err, errWhoAmI) {
+		err = &hintError{err.Error(), "hactl config check --host --node NAME", exitBadConfig}
+	}
 	if err != nil {
-		return nil, &hintError{err.Error(), "hactl config check --host --node NAME", exitBadConfig}
+		return nil, err
 	}
 	problems := append(checkHost(cfg, text, node, host), checkFenceAgents(cfg, text, askAgents(ctx, cfg, node))...)
 	for _, f := range append(hostFindings(ctx, cfg, node), watchdogFinding(cfg, node, runDir)...) {

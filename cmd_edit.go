@@ -218,7 +218,7 @@ func editConfig(c *cli.Context) error {
 			if err := commit(c, cl, running, text); err != nil {
 				keep = true
 				h := toHint(err)
-				return &hintError{h.msg, strings.TrimPrefix(h.hint+"; ", "; ") + "your edit is in " + copied, h.code}
+				return &hintError{h.msg, strings.TrimPrefix(h.hint+"; ", "; ") + kept(copied), h.code}
 			}
 			return nil
 		}
@@ -234,9 +234,14 @@ func editConfig(c *cli.Context) error {
 		}
 		if !again {
 			keep = true
-			return &hintError{"the edit has errors", "nothing was changed; your edit is in " + copied, exitBadConfig}
+			return &hintError{"the edit has errors", "nothing was changed; " + kept(copied), exitBadConfig}
 		}
 	}
+}
+
+// kept says where an edit is that is not in force, and how to go on from it.
+func kept(copied string) string {
+	return fmt.Sprintf("your edit is in %s; to go on from it: EDITOR='cp %s' hactl edit", copied, copied)
 }
 
 // runEditor waits for the operator's editor.

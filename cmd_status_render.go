@@ -335,14 +335,26 @@ func (p *sheet) problem(q *Problem) {
 	if q.Severity == "error" {
 		style, text = styleError, "error: "
 	}
-	text += q.What
-	if q.Since > 0 {
-		text += ", for " + age(q.Since)
+	head := text
+	text = q.What
+	if q.Since > 0 { // before what explains it, which may end in a command
+		since := ", for " + age(q.Since)
+		if q.ID == "resource-failed" {
+			since = ", " + age(q.Since) + " ago"
+		}
+		what, reason, colon := strings.Cut(text, ": ")
+		text = what + since
+		switch {
+		case strings.Count(what, "(") > strings.Count(what, ")"): // the colon is within what is in brackets
+			text = q.What + since
+		case colon:
+			text += ": " + reason
+		}
 	}
 	if q.Why != "" {
 		text += ": " + q.Why
 	}
-	text = stop(text)
+	text = stop(head + text)
 	if q.Next != "" {
 		text += " " + stop(q.Next)
 	}

@@ -491,8 +491,8 @@ func TestClientUnreached(t *testing.T) {
 		code int
 		hint string
 	}{
-		{filepath.Join(dir, "none"), exitNoDaemon, "systemctl start ha"},
-		{file, exitNoDaemon, "systemctl start ha"},
+		{filepath.Join(dir, "none"), exitNoDaemon, hintStart},
+		{file, exitNoDaemon, hintStart},
 		{mute.Addr().String(), exitNoDaemon, "journalctl"},
 		{filepath.Join(dir, strings.Repeat("x", 200)), exitUsage, "shorter"},
 	} {

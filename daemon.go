@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -351,6 +352,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 	}, d.net, d.host, d)
 	if err == nil {
 		d.tellGate()
+		_ = os.Remove(filepath.Join(d.o.RunDir, leftNote)) // fails where there is none
 	}
 	return err
 }
@@ -417,9 +419,31 @@ func (d *daemon) post(ctx context.Context, call func(*node, instant)) {
 	}
 }
 
+// leftNote is the file of the run folder that names the groups which the daemon has left behind, one a line: a removal of
+// the package asks it. The next daemon knows more, and removes it.
+const leftNote = "left-running"
+
+func (d *daemon) noteLeft() {
+	path, text := filepath.Join(d.o.RunDir, leftNote), ""
+	for _, group := range d.node.agent.running() {
+		text += group + "\n"
+	}
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if text != "" {
+		err = os.WriteFile(path, []byte(text), 0o600)
+	}
+	if err != nil {
+		d.log.Warn("what is left running cannot be noted", "event", "left-unnoted", "err", err)
+	}
+}
+
 // loop is the only place that waits.
 func (d *daemon) loop(ctx context.Context) error {
 	defer close(d.ended)
+	defer d.noteLeft()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var pets <-chan time.Time
@@ -465,6 +489,7 @@ func (d *daemon) loop(ctx context.Context) error {
 			d.log.Info("stopping: handing over", "event", "daemon-stopping")
 			tellSystemd(sd.SdNotifyStopping, extendStop(most+stopSlack))
 			d.node.Leave(boottime())
+			d.noteLeft() // who is killed before all has stopped notes nothing
 		case <-force:
 			d.log.Warn("second signal: ending at once, what runs is left running", "event", "daemon-forced")
 			return nil
@@ -560,6 +585,7 @@ func (d *daemon) publish(now instant) {
 		out.keys[p.Name] = strings.Join(p.Keys, " ")
 	}
 	p := &published{status: d.node.Status(now, out), version: d.node.version, at: now}
+	p.status.tellRefused(stats.Peers, now)
 	if s := d.node.state; s != nil {
 		p.history = append(p.history, s.History...)
 		p.config = s.Config

@@ -431,8 +431,8 @@ func (d *drbd) holders(s *drbdStatus) []string {
 	return all
 }
 
-// Fit says before a start whether this host could run it: tools, module, configuration, and data that is not stale.
-func (d *drbd) Fit(ctx context.Context) error {
+// Lacks names the tool, the module or the configuration that this host does not have.
+func (d *drbd) Lacks(ctx context.Context) error {
 	for _, tool := range []string{"drbdadm", "drbdsetup"} {
 		if _, err := d.look(tool); err != nil {
 			return fmt.Errorf("%s is not installed on this host: install drbd-utils", tool)
@@ -448,6 +448,14 @@ func (d *drbd) Fit(ctx context.Context) error {
 			return known
 		}
 		return fmt.Errorf("drbdadm cannot read its configuration: %w", err)
+	}
+	return nil
+}
+
+// Fit says before a start whether this host could run it: what it lacks, and whether its data is stale.
+func (d *drbd) Fit(ctx context.Context) error {
+	if err := d.Lacks(ctx); err != nil {
+		return err
 	}
 	s, err := d.read(ctx)
 	if err != nil {

@@ -107,6 +107,8 @@ func (r *ruling) praise(name string) string {
 		return fmt.Sprintf("%s is number %d of those preferred", name, i+1)
 	case r.load(name) == 0:
 		return name + " runs no other group"
+	case r.load(name) == 1:
+		return name + " runs 1 other group"
 	}
 	return fmt.Sprintf("%s runs %d other groups", name, r.load(name))
 }

@@ -12,6 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 )
 
@@ -45,6 +47,25 @@ func newExec(c ResourceConfig, env resourceEnv) (resource, error) {
 	}
 	base := filepath.Join(env.RunDir, runFileName(env.Group)+"."+runFileName(c.Name))
 	return &execResource{c: c, env: env, base: base}, nil
+}
+
+// lacksProgram asks the shell, which runs them, for the first word of each command. It judges none that the shell would
+// have to work on first, and none in a folder that a group brings with it.
+func lacksProgram(ctx context.Context, brought []string, commands ...string) error {
+	for _, text := range commands {
+		word, _, _ := strings.Cut(strings.TrimSpace(text), " ")
+		within := func(dir string) bool { return strings.HasPrefix(word, strings.TrimSuffix(dir, "/")+"/") }
+		if word == "" || strings.ContainsAny(word, "$`\"'\\(){}<>|&;*?[]#~=!\n\t") || slices.ContainsFunc(brought, within) {
+			continue
+		}
+		_, err := runCommand(ctx, "look for "+word, []string{"/bin/sh", "-c", `command -v -- "$1"`, "sh", word})
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+			return fmt.Errorf("this host has no program %s, which `%s` runs", word, text)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *execResource) Start(ctx context.Context, _ startHint) error {

@@ -268,6 +268,9 @@ func situations() map[string]*Status {
 		s.Nodes[1].Clock, s.Nodes[1].Key = -3600, "77aa"
 		s.Problems = []Problem{{ID: "link-down", Severity: "warning", What: "link repl has no carrier", Since: 12, Why: "eth1 is down on alice", Next: "Heartbeats go on over lan"}}
 	})
+	add("rolling", func(s *Status, web *GroupStatus) { // of the keys in testdata/script/keygen.txtar
+		s.Nodes[0].Key, s.Nodes[1].Key, s.Nodes[2].Key = "ec4916dd 9267d3db", "ec4916dd 9267d3db", "ec4916dd"
+	})
 	add("empty", func(s *Status, web *GroupStatus) {
 		s.Groups, s.Overall = nil, "degraded"
 		s.Nodes[1] = NodeStatus{Name: "bob", Role: "full", State: "never seen"}

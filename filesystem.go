@@ -379,6 +379,9 @@ func (f *filesystem) stillBusy(m *mountEntry) error {
 	return fmt.Errorf("umount %s: still held by %s", f.dir, strings.Join(who, "; "))
 }
 
+// Lacks is Fit: all of that is this host's.
+func (f *filesystem) Lacks(ctx context.Context) error { return f.Fit(ctx) }
+
 // Fit says before a start whether this host could mount it.
 func (f *filesystem) Fit(ctx context.Context) error {
 	st, err := os.Stat(f.dir)

@@ -286,8 +286,7 @@ func (n *network) receive(l *link, raw []byte, from netip.Addr, at instant) {
 		err = errKind
 	}
 	if err != nil {
-		l.counts.refused.Add(1)
-		n.refused.note(err, l.plan.name, from, at)
+		n.refuse(err, l, from, at)
 		return
 	}
 	l.counts.received.Add(1)

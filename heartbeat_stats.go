@@ -6,6 +6,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -71,6 +72,23 @@ func (r *refusals) note(err error, link string, from netip.Addr, at instant) {
 	}
 }
 
+// refuse counts a datagram that was not taken, and keeps why where it came from the address of a peer that may be mended.
+func (n *network) refuse(err error, l *link, from netip.Addr, at instant) {
+	l.counts.refused.Add(1)
+	n.refused.note(err, l.plan.name, from, at)
+	var reason unopened
+	if !errors.As(err, &reason) || reason.unlike() == "" {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for name, a := range l.peers {
+		if p := n.opener.peer(name); p != nil && a.Addr() == from.Unmap() {
+			p.refused = refusedPeer{reason, from, at}
+		}
+	}
+}
+
 func (r *refusals) snapshot() []refusal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,6 +130,47 @@ type peerStats struct {
 	Session uint64        // 0: none confirmed
 	Keys    []string      // of this node's keys: those that the peer sealed with lately, oldest first
 	Links   []peerOnALink // by link name
+	Refused refusedPeer   // what last came from one of its addresses and did not open
+}
+
+// refusedPeer is why what came from an address of a peer did not open. Whoever can send may have written that address.
+type refusedPeer struct {
+	Reason unopened
+	From   netip.Addr
+	At     instant
+}
+
+const (
+	refusedShown = keySeenFor  // how long it is told of a peer that is not heard: such a peer sends with every heartbeat
+	refusedAfter = time.Second // the least from when it was last heard: in a roll a copy may be refused beside one that opens
+)
+
+// unlike is what differs there when what comes from a node is refused for that reason; "" where that is no mistake to mend.
+func (u unopened) unlike() string {
+	switch u {
+	case errUnknownKey:
+		return "key file"
+	case errOtherCluster, errUnknownSender, errOwnName:
+		return "configuration"
+	case errNewerVersion:
+		return "version of hactl"
+	}
+	return ""
+}
+
+// tellRefused names the nodes that are not heard because what they send is refused here.
+func (s *Status) tellRefused(peers []peerStats, now instant) {
+	for _, p := range peers {
+		i := slices.IndexFunc(s.Nodes, func(x NodeStatus) bool { return x.Name == p.Name })
+		r := p.Refused
+		early := func(h peerOnALink) bool { return r.At.sub(h.At) < refusedAfter }
+		if i < 0 || s.Nodes[i].Heard || r.Reason == "" || now.sub(r.At) > refusedShown || slices.ContainsFunc(p.Links, early) {
+			continue
+		}
+		s.problem(eventRefused, "error", fmt.Sprintf("what %s (%s) sends is refused: %s", p.Name, r.From, r.Reason), "",
+			"it counts as silent until then: is it the same "+r.Reason.unlike()+" there?", "hactl check (on "+p.Name+")")
+		s.Overall = overall(s)
+	}
 }
 
 // peerOnALink is when the peer's confirmed session was last heard on a link.
@@ -145,6 +204,7 @@ func (n *network) Stats() networkStats {
 		for _, id := range n.opener.keysOf(p.name, now) {
 			row.Keys = append(row.Keys, keyName(id))
 		}
+		row.Refused = p.refused
 		for _, h := range p.heard {
 			row.Links = append(row.Links, peerOnALink{h.link, h.at})
 		}

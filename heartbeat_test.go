@@ -254,6 +254,45 @@ func TestNothingIsSentToThePeerThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// A node with another key is named on the healthy side, by its address, until it is heard.
+func TestRefusedPeerIsNamed(t *testing.T) {
+	cfg := loopConfig(t, "alice", "bob", "carol")
+	bob := startWire(t, "bob", cfg, []secret{testSecret(1)}, slog.New(slog.DiscardHandler))
+	startWire(t, "alice", cfg, []secret{testSecret(2)}, slog.New(slog.DiscardHandler))
+	carol := startWire(t, "carol", cfg, []secret{testSecret(1)}, slog.New(slog.DiscardHandler))
+	wireWait(t, "carol is heard, alice is refused", func() bool {
+		peers := bob.net.Stats().Peers
+		return bob.hears(carol, "lan") && slices.ContainsFunc(peers, func(p peerStats) bool { return p.Name == "alice" && p.Refused.At != 0 })
+	})
+	told := func(heard bool, since time.Duration) string {
+		s := &Status{Nodes: []NodeStatus{{Name: "alice", State: "lost", Heard: heard}, {Name: "bob", State: "online", Heard: true}, {Name: "carol", State: "online", Heard: true}}}
+		s.tellRefused(bob.net.Stats().Peers, boottime().add(since))
+		text := ""
+		for _, p := range s.Problems {
+			text += p.ID + ": " + p.What + "; " + p.Next + "; " + p.Command
+		}
+		if (s.Overall != "") != (text != "") {
+			t.Errorf("overall %q with %q", s.Overall, text)
+		}
+		return text
+	}
+	want := "datagram-refused: what alice (127.7.1.1) sends is refused: sealed with a key that is not in the key file; " +
+		"it counts as silent until then: is it the same key file there?; hactl check (on alice)"
+	if got := strings.Replace(told(false, 0), "127.7.2.1", "127.7.1.1", 1); got != want { // whichever link was last
+		t.Errorf("%s\nwant %s", got, want)
+	}
+	if got := told(true, 0) + told(false, time.Hour); got != "" {
+		t.Errorf("it is heard, or was refused long ago: %s", got)
+	}
+	// A copy under a key that is not here yet, beside one that opened, when the node died in a roll.
+	now := boottime()
+	s := &Status{Nodes: []NodeStatus{{Name: "alice"}}}
+	s.tellRefused([]peerStats{{Name: "alice", Links: []peerOnALink{{"lan", now}}, Refused: refusedPeer{Reason: errUnknownKey, At: now.add(time.Millisecond)}}}, now.add(time.Minute/4))
+	if len(s.Problems) > 0 {
+		t.Errorf("after a death in a roll: %+v", s.Problems)
+	}
+}
+
 func TestWhatDoesNotOpenIsCountedAndNeverAnswered(t *testing.T) {
 	cfg := loopConfig(t, "alice", "bob")
 	var log wireLog

@@ -113,7 +113,7 @@ func parseKeys(text []byte) ([]secret, error) {
 		keys = append(keys, k)
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("no key in it; make one with: hactl keygen --force")
+		return nil, errors.New("no key in it; make one with: hactl keygen --force FILE")
 	}
 	if len(keys) > maxKeys {
 		return nil, fmt.Errorf("%d keys, at most %d are allowed; remove the line of one that no node needs any more", len(keys), maxKeys)
@@ -143,8 +143,8 @@ func keygen(path string, force bool) (id string, err error) {
 		return "", fmt.Errorf("make key file %s: it is a folder; name the file: hactl keygen %s", path, filepath.Join(path, "ha.key"))
 	}
 	if _, err := os.Lstat(path); err == nil && !force {
-		return "", fmt.Errorf("make key file %s: it exists; to replace its key without an outage: hactl keygen --add "+
-			"(or --force, which cuts this node off until all others have the file)", path)
+		return "", fmt.Errorf("make key file %s: it exists; to replace its key without an outage: hactl keygen --add %s "+
+			"(or --force, which cuts this node off until all others have the file)", path, path)
 	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("make key file: %w", err)
 	}
@@ -163,7 +163,7 @@ func keygenAdd(path string) (id string, err error) {
 	}
 	if len(keys) >= maxKeys {
 		return "", fmt.Errorf("add a key to %s: it has %d already (%s); end the roll that is under way with: "+
-			"hactl keygen --drop", path, len(keys), keyNames(keys))
+			"hactl keygen --drop %s", path, len(keys), keyNames(keys), path)
 	}
 	k := newSecret()
 	if err := writeKeys(path, append(keys, k), true); err != nil {
@@ -173,15 +173,15 @@ func keygenAdd(path string) (id string, err error) {
 }
 
 // keygenDrop is step 3 of a roll: it removes the older key, or the one that is named (to give a roll up), and returns
-// the removed key's id.
-func keygenDrop(path, id string) (dropped string, err error) {
+// the removed key's id. allowed has the last word, before anything is written.
+func keygenDrop(path, id string, allowed func(dropped string, kept []secret) error) (dropped string, err error) {
 	keys, err := loadKeys(path)
 	if err != nil {
 		return "", err
 	}
 	if len(keys) < 2 {
-		return "", fmt.Errorf("drop a key from %s: it has only one (%s); add the new one first: hactl keygen --add",
-			path, keyNames(keys))
+		return "", fmt.Errorf("drop a key from %s: it has only one (%s); add the new one first: hactl keygen --add %s",
+			path, keyNames(keys), path)
 	}
 	if id == "" {
 		id = keyName(keys[0].id())
@@ -194,6 +194,9 @@ func keygenDrop(path, id string) (dropped string, err error) {
 	}
 	if len(kept) == len(keys) {
 		return "", fmt.Errorf("drop key %s from %s: it has no such key, only %s", id, path, keyNames(keys))
+	}
+	if err := allowed(id, kept); err != nil {
+		return "", err
 	}
 	if err := writeKeys(path, kept, true); err != nil {
 		return "", fmt.Errorf("drop a key: %w", err)

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func anyKey(string, []secret) error { return nil }
+
 func TestKeyFileRoll(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ha.key")
 	first, err := keygen(path, false)
@@ -30,12 +32,12 @@ func TestKeyFileRoll(t *testing.T) {
 	if _, err := keygenAdd(path); err == nil || !strings.Contains(err.Error(), "hactl keygen --drop") {
 		t.Errorf("a third key: %v", err)
 	}
-	dropped, err := keygenDrop(path, "")
+	dropped, err := keygenDrop(path, "", anyKey)
 	if err != nil || dropped != first {
 		t.Fatalf("dropped %s, %v; want the older, %s", dropped, err, first)
 	}
 	checkKeys(t, path, second)
-	if _, err := keygenDrop(path, ""); err == nil || !strings.Contains(err.Error(), "hactl keygen --add") {
+	if _, err := keygenDrop(path, "", anyKey); err == nil || !strings.Contains(err.Error(), "hactl keygen --add") {
 		t.Errorf("dropping the only key: %v", err)
 	}
 
@@ -44,10 +46,10 @@ func TestKeyFileRoll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keygenDrop(path, "00000000"); err == nil || !strings.Contains(err.Error(), second+" and "+third) {
+	if _, err := keygenDrop(path, "00000000", anyKey); err == nil || !strings.Contains(err.Error(), second+" and "+third) {
 		t.Errorf("dropping a key that is not there: %v", err)
 	}
-	if dropped, err := keygenDrop(path, third); err != nil || dropped != third {
+	if dropped, err := keygenDrop(path, third, anyKey); err != nil || dropped != third {
 		t.Fatalf("dropped %s, %v; want %s", dropped, err, third)
 	}
 	checkKeys(t, path, second)

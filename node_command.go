@@ -66,9 +66,7 @@ func (n *node) prepare(now instant, c Command, say func(Progress)) (*waiter, err
 	case commandMaintenance:
 		return n.beginMaintenance(now, w)
 	case commandCleanup:
-		w.entry.Kind, w.entry.Resource = entryCleanup, c.Resource
-		w.finish = func(instant) (string, bool, error) { return "failures of " + c.Group + " are forgotten", true, nil }
-		return w, nil
+		return n.beginCleanup(w)
 	case commandConfirmDead:
 		return n.beginConfirmDead(now, w)
 	case commandQuorum:
@@ -209,6 +207,24 @@ func (n *node) warnHomeless(now instant, w *waiter) {
 	}
 }
 
+func (n *node) beginCleanup(w *waiter) (*waiter, error) {
+	c, g := w.command, n.state.group(w.command.Group)
+	if g == nil {
+		return nil, &hintError{msg: "cleanup of which group?", hint: "hactl status", code: exitUsage}
+	}
+	counted := slices.ContainsFunc(n.state.Resources, func(r ResourceState) bool {
+		return r.Group == c.Group && (c.Resource == "" || r.Resource == c.Resource) && (c.Node == "" || r.Node == c.Node)
+	})
+	leads := n.cons.Status().Leader == n.member // another node may not know yet of a failure that is recorded
+	if leads && !counted && g.Bounces == 0 && g.Phase != phaseBlocked {
+		w.say(Progress{Text: "there is no failure of " + c.Group + " to forget"})
+		return nil, nil
+	}
+	w.entry.Kind, w.entry.Resource = entryCleanup, c.Resource
+	w.finish = func(instant) (string, bool, error) { return "failures of " + c.Group + " are forgotten", true, nil }
+	return w, nil
+}
+
 func (n *node) beginStandby(now instant, w *waiter) (*waiter, error) {
 	c := w.command
 	x := n.state.node(c.Node)
@@ -225,7 +241,11 @@ func (n *node) beginStandby(now instant, w *waiter) (*waiter, error) {
 		n.warnHomeless(now, w)
 	}
 	w.finish = func(now instant) (string, bool, error) {
-		if !c.On {
+		lost := n.isLost(now, c.Node)
+		switch {
+		case !c.On && lost:
+			return fmt.Sprintf("%s is lost: it may run groups again when it is back", c.Node), true, nil
+		case !c.On:
 			return c.Node + " may run groups again", true, nil
 		}
 		if n.state.Maintenance != nil {
@@ -242,6 +262,9 @@ func (n *node) beginStandby(now instant, w *waiter) (*waiter, error) {
 		}
 		if len(left) > 0 {
 			return fmt.Sprintf("waiting for %s to leave %s", strings.Join(left, ", "), c.Node), false, nil
+		}
+		if lost {
+			return fmt.Sprintf("%s is lost and owns no group; when it is back it takes none, until: hactl online %s", c.Node, c.Node), true, nil
 		}
 		return c.Node + " is in standby and runs nothing", true, nil
 	}

@@ -459,9 +459,9 @@ func (n *node) problemNode(s *Status, x NodeStatus) {
 	case x.State == "fenced": // problemFences says so
 	case x.State == "lost":
 		s.Problems = append(s.Problems, Problem{ID: "node-lost", Severity: "error", What: x.Name + " is lost", Since: x.Since,
-			Next: "it comes back by itself when it runs and is reached; nothing can fail over to it until then", Command: "systemctl status ha (on " + x.Name + ")"})
+			Next: "it comes back by itself when it runs and is reached; " + s.without(x, " until then"), Command: "systemctl status ha (on " + x.Name + ")"})
 	case x.State == "left":
-		s.problem("node-left", "warning", x.Name+" left", "its daemon was stopped", "nothing can fail over to it", "systemctl start ha (on "+x.Name+")")
+		s.problem("node-left", "warning", x.Name+" left", "its daemon was stopped", s.without(x, ""), "systemctl start ha (on "+x.Name+")")
 	case x.State == "never seen":
 		s.problem("node-never-seen", "warning", x.Name+" has never joined", "", "install hactl, the key and the file there, then: systemctl start ha", "")
 	case x.State == "standby":
@@ -473,6 +473,30 @@ func (n *node) problemNode(s *Status, x NodeStatus) {
 	case x.Clock > 1 || x.Clock < -1:
 		s.problem("clock-apart", "warning", fmt.Sprintf("the clock of %s is %s %s ours", x.Name, (time.Duration(x.Clock*1e9)).Abs().Round(time.Second), aheadBehind(x.Clock)),
 			"", "no decision depends on it, but times in logs and histories do: look at time synchronisation", "timedatectl")
+	}
+}
+
+// without is what the absence of a node costs: a place to fail over to, or, of a witness, a vote.
+func (s *Status) without(x NodeStatus, meanwhile string) string {
+	if x.Role != "witness" {
+		return "nothing can fail over to it" + meanwhile
+	}
+	left := 0
+	for _, o := range s.Nodes {
+		if o.Voter && o.State != "lost" && o.State != "left" && o.State != "fenced" {
+			left++
+		}
+	}
+	text := fmt.Sprintf("%d of %d voters %s left: ", left, s.Voters, plural(left, "is", "are"))
+	switch spare := left - s.Voters/2 - 1; {
+	case !x.Voter:
+		return "it has no vote" + meanwhile
+	case spare < 0:
+		return text + "too few to decide anything"
+	case spare == 0:
+		return text + "with one less nothing can be decided"
+	default:
+		return text + fmt.Sprintf("%d more may be lost", spare)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // constants, but call nothing of it.
 var (
 	pureFiles = []string{
-		"instant.go", "state.go", "engine.go", "engine_rules.go", "engine_place.go", "engine_hold.go", "class.go", "event.go", "lease.go", "liveness.go", "reach.go",
+		"instant.go", "state.go", "engine.go", "engine_rules.go", "engine_place.go", "engine_hold.go", "class.go", "guard.go", "event.go", "lease.go", "liveness.go", "reach.go",
 		"agent.go", "wire.go", "arp.go", "drbd_parse.go", "drbd_parse_text.go", "drbd_status.go", "timers.go", "config.go",
 		"status.go", "cmd_status_render.go", "sheet.go", "fence.go", "fence_run.go",
 	}

@@ -58,6 +58,11 @@ type leaser interface {
 	Lease(until instant)
 }
 
+// equipped is a resource that knows what of a host it needs, whether or not it may start there now.
+type equipped interface {
+	Lacks(ctx context.Context) error
+}
+
 // statuser is a resource that has something to show beyond running or not: DRBD's roles and disk states.
 type statuser interface {
 	Status(ctx context.Context) (string, error) // one line

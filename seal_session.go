@@ -64,6 +64,7 @@ type peerSessions struct {
 	pending   []*session  // the longest unused first
 	retired   []sessionID // oldest first
 	heard     []linkHeard // when the confirmed session was last heard, on each link
+	refused   refusedPeer // what last came from its address and did not open
 	returned  bool        // was removed and is back: nothing but a challenge confirms it
 	tokens    int         // hellos that may be sent at once
 	tokensAt  instant

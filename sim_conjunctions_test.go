@@ -15,7 +15,7 @@ func (s *simRun) conjunction() bool {
 	if s.more.IntN(6) != 0 {
 		return false
 	}
-	all := []func() bool{s.oldFolder, s.oldFolder, s.shortened, s.forgetfulOwner, s.oldReports, s.maintenanceAgain}
+	all := []func() bool{s.oldFolder, s.oldFolder, s.downgrade, s.shortened, s.forgetfulOwner, s.oldReports, s.maintenanceAgain}
 	return all[s.more.IntN(len(all))]()
 }
 
@@ -44,6 +44,27 @@ func (s *simRun) oldFolder() bool {
 	s.play("roll-back " + name)
 	s.play("start " + name)
 	s.goTo(s.w.now - s.begun + 2*s.deadtime())
+	return true
+}
+
+// downgrade: somebody puts the version before back on a node, when the cluster has agreed on more than that can do.
+func (s *simRun) downgrade() bool {
+	if n := s.w.best(); n == nil || n.state.Feature <= featureLevel {
+		if !s.newer || len(s.pending) > 0 || !s.well() {
+			return false
+		}
+		for _, m := range s.w.hosts { // it agrees at once
+			s.play(fmt.Sprintf("version %s %d", m.name, featureLevel+1))
+			s.play("restart " + m.name)
+			s.play("start " + m.name)
+			s.wait(s.deadtime(), 2*s.deadtime())
+		}
+	}
+	name := s.target()
+	s.play(fmt.Sprintf("version %s %d", name, featureLevel))
+	if s.play("kill " + name) {
+		s.play("start " + name)
+	}
 	return true
 }
 

@@ -265,3 +265,59 @@ func TestPackageIsClean(t *testing.T) {
 		}
 	}
 }
+
+// TestPackageLeavesRunning: where a stop has failed, a removal says which groups may still run, and a purge keeps what ends
+// them. Both go through.
+func TestPackageLeavesRunning(t *testing.T) {
+	for _, left := range []string{"", "web\ndb\n"} {
+		root := t.TempDir()
+		for _, dir := range []string{"run/ha", "run/systemd/system", "etc", "var/lib/ha"} {
+			if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if left != "" {
+			if err := os.WriteFile(filepath.Join(root, "run/ha", leftNote), []byte(left), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		script := func(name, argument string) string {
+			t.Helper()
+			b, err := os.ReadFile("packaging/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := strings.NewReplacer("/run/", root+"/run/", "/var/", root+"/var/", "/etc/", root+"/etc/").Replace(string(b))
+			out, err := exec.Command("sh", "-c", "systemctl() { :; }\n"+text, name, argument).CombinedOutput()
+			if err != nil {
+				t.Errorf("%s %s: %v: %s", name, argument, err, out)
+			}
+			return strings.ReplaceAll(string(out), root, "")
+		}
+		kept := func() bool {
+			_, state := os.Stat(filepath.Join(root, "var/lib/ha"))
+			_, run := os.Stat(filepath.Join(root, "run/ha"))
+			return state == nil && run == nil
+		}
+		removed := script("deb/prerm", "remove")
+		if rpm := script("rpm/preun", "0"); rpm != removed {
+			t.Errorf("the RPM says %s, not %s", rpm, removed)
+		}
+		if upgrade := script("deb/prerm", "upgrade") + script("rpm/preun", "1") + script("deb/postrm", "upgrade"); upgrade != "" || !kept() {
+			t.Errorf("an upgrade says %s", upgrade)
+		}
+		purged := script("deb/postrm", "purge")
+		if kept() != (left != "") {
+			t.Errorf("with %q left running, state and run folder are kept: %v", left, kept())
+		}
+		if left == "" {
+			if removed+purged != "" {
+				t.Errorf("without need it says %s%s", removed, purged)
+			}
+			continue
+		}
+		if !strings.Contains(removed, "may still run what belongs to: web db\n") || !strings.Contains(purged, "/var/lib/ha and /run/ha are left, since there may still run: web db\n") {
+			t.Errorf("removed: %s purged: %s", removed, purged)
+		}
+	}
+}
