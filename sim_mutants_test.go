@@ -89,6 +89,13 @@ var mutants = []mutant{
 	{"a reboot forgets that a better life was met", "node_raft.go", "	n.keep.KeepMeeting(m)\n", "	if !bug {\nn.keep.KeepMeeting(m)\n}\n", 0},
 	{"a survivor that reboots asks nobody", "node_raft.go", "	other := n.otherNode()\n	if o := n.state.node(other); o == nil || o.Member != 0", "	if bug {\nreturn \"\"\n}\n	other := n.otherNode()\n	if o := n.state.node(other); o == nil || o.Member != 0", 0},
 	{"a learner keeps its leader for ever", "node_lease.go", "st.Learner && n.follows(now, st.Leader)", "st.Learner && (bug || n.follows(now, st.Leader))", 0},
+	{"promote what is stale", "guard.go", "	if c == nil {\n		return nil\n	}\n	for i := range c.Resources {", "	if c == nil || bug {\n		return nil\n	}\n	for i := range c.Resources {", 0},
+	{"unmark without its id", "guard.go", "if m == nil || m.ID != a.e.Base {", "if m == nil || m.ID != a.e.Base && !bug {", 0},
+	{"unmark by what was seen before", "node_guard.go", "m.Resource == s.resource && m.ID <= s.known &&", "m.Resource == s.resource && (m.ID <= s.known || bug) &&", 0},
+	{"leave to write on without a record", "node_guard.go", "	w.excused = n.goesAlone\n", "	w.excused = func() bool { return bug || n.goesAlone() }\n", 0},
+	{"a mark by one who was revoked", "guard.go", "	if g.Phase == phaseRevoked ||", "	if g.Phase == phaseRevoked && !bug ||", 0},
+	{"thaw without a mark", "node_guard.go", "&& !n.goesAlone()\n", "&& !n.goesAlone() && !bug\n", 0},
+	{"longer leases are over by the stamp", "engine_rules.go", "		if left := 2*c.LongestL - r.v.InForce; left > 0 {", "		left := 2*c.LongestL - r.v.InForce\nif bug {\nleft = 2*c.LongestL - (r.v.Clock - c.Clock)\n}\nif left > 0 {", 0},
 	{"the hash forgets empty entries", "node_raft.go", "		n.stateHash = hashState(n.state) // what", "		if !bug {\nn.stateHash = hashState(n.state)\n} // what", 1},
 }
 
