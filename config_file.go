@@ -243,7 +243,10 @@ func (f *configFile) settle(ctx context.Context, c ConfigState) {
 	if waiting {
 		f.d.post(ctx, func(n *node, _ instant) { // the file was put back before they were recorded
 			n.dropEdits()
-			f.d.wireBy(c.Effective)
+			if f.d.makeshift {
+				f.d.makeshift = false
+				f.d.wireBy(c.Effective)
+			}
 		})
 	}
 	f.complain(ctx, c.Hash, nil)
@@ -302,6 +305,7 @@ func (f *configFile) offer(ctx context.Context, text []byte, hash string, curren
 	f.d.post(ctx, func(n *node, now instant) {
 		if hears && (cutOff || n.Unproven()) {
 			f.log.Warn("by the config in force nobody can be heard: the edited file is used for that", "event", "links-mended")
+			f.d.makeshift = true
 			f.d.wireBy(cfg)
 		}
 		n.Edit(now, next, current.Generation, by, func(p Progress) {

@@ -53,25 +53,26 @@ const (
 
 // daemon is one run of the program.
 type daemon struct {
-	o        daemonOptions
-	log      *slog.Logger
-	level    slog.LevelVar
-	boot     string
-	name     string
-	folder   stateFolder
-	store    *diskStore
-	net      *network
-	host     *host
-	dog      *hostDog
-	fencer   *fenceAgents
-	node     *node
-	files    *configFile
-	wired    *Config  // what the transport talks by: the config in force, and those who are about to leave it
-	retiring []string // nodes in wired that are in the config no more
-	listed   bool     // the file at the start has this node
-	events   chan any
-	aside    sync.WaitGroup // what the loop does not wait for
-	ended    chan struct{}  // closed when the loop is over: nobody takes events any more
+	o         daemonOptions
+	log       *slog.Logger
+	level     slog.LevelVar
+	boot      string
+	name      string
+	folder    stateFolder
+	store     *diskStore
+	net       *network
+	host      *host
+	dog       *hostDog
+	fencer    *fenceAgents
+	node      *node
+	files     *configFile
+	wired     *Config  // what the transport talks by: the config in force, and those who are about to leave it
+	makeshift bool     // wired is the edited file, since by the config in force nobody can be heard
+	retiring  []string // nodes in wired that are in the config no more
+	listed    bool     // the file at the start has this node
+	events    chan any
+	aside     sync.WaitGroup // what the loop does not wait for
+	ended     chan struct{}  // closed when the loop is over: nobody takes events any more
 
 	meeting     atomic.Pointer[meeting] // the newest, whichever write of it is under way
 	meetingSave sync.Mutex
@@ -855,6 +856,7 @@ func (d *daemon) readLease() ([]leaseMark, bool) {
 // accept takes a config that came into force. The files are not the loop's business.
 func (d *daemon) accept(c ConfigState) {
 	d.suit(c.Effective)
+	d.makeshift = false
 	d.wireBy(c.Effective)
 	d.files.accept(c)
 }
