@@ -338,7 +338,9 @@ func TestWhatDoesNotOpenIsCountedAndNeverAnswered(t *testing.T) {
 		for _, r := range bob.net.Stats().Refused {
 			n += r.Count
 		}
-		return n >= uint64(times*len(sends)+times-1)
+		bob.mu.Lock() // what opened comes to the loop by itself
+		defer bob.mu.Unlock()
+		return n >= uint64(times*len(sends)+times-1) && len(bob.got)+len(bob.beats) > 0
 	})
 	stats := bob.net.Stats()
 	for _, want := range append(sends, struct {
