@@ -452,7 +452,7 @@ func (g *groupAgent) monitor(now instant) {
 	for _, r := range g.res {
 		switch {
 		case r.cond != conditionRunning || r.busy != 0:
-		case g.order.want == wantRun && slices.Contains(g.order.thaw, r.config.Name):
+		case slices.Contains(g.order.thaw, r.config.Name): // also where nothing else is touched: DRBD waits for that word alone
 			g.do(now, r, opThaw, r.config.Monitor.Timeout.D())
 		case r.next <= now && r.config.Monitor.Interval > 0:
 			g.do(now, r, opMonitor, r.config.Monitor.Timeout.D())
@@ -554,6 +554,10 @@ func (g *groupAgent) stopDone(now instant, r *resourceAgent, d actionDone) {
 	if d.Err == "" {
 		r.cond, r.mustStop, r.stuck, r.since = conditionStopped, false, false, now
 		r.rung, r.stopErr, r.detour = rungStop, "", false
+		return
+	}
+	if d.TimedOut && d.Timeout < r.config.Stop.Timeout.D() && d.Op == opStop && g.order.by == 0 {
+		r.cond, r.next = conditionUnknown, now // its time was cut short for a hurry that is over: no word on whether it can stop
 		return
 	}
 	r.cond = conditionFailed

@@ -549,3 +549,43 @@ func TestAgentTriesAFailedStopAgainWhereNobodyRecordsIt(t *testing.T) {
 	b.do("stop exec", conditionUnknown)
 	b.expect()
 }
+
+// A stop that was cut short says nothing when there is no hurry any more; in a hurry, or with all of its time, it has failed.
+func TestAgentDropsAStopThatWasCutShort(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		by      time.Duration // of the reset, from now on; 0: none
+		over    bool          // the lease is back before it ends
+		failure bool
+	}{{"the lease is back", 2 * time.Second, true, false}, {"it is not", 2 * time.Second, false, true}, {"no hurry", 0, true, true}} {
+		b := newBench(t, ResourceConfig{Type: "httpd"})
+		b.up()
+		b.order.want = wantStop
+		if c.by > 0 {
+			b.order.by = b.now.add(c.by)
+		}
+		stop := b.expect("stop httpd")[0]
+		if c.over {
+			b.order.want, b.order.by = wantRun, 0
+			b.obey()
+		}
+		b.a.done(b.now, actionDone{action: stop, Err: "timed out", TimedOut: true})
+		failed := slices.ContainsFunc(b.a.outcomes, func(o outcome) bool { return o.kind == entryFailure })
+		if failed != c.failure {
+			t.Errorf("%s: failed %v", c.name, failed)
+		}
+		if !failed {
+			b.do("monitor httpd", conditionRunning)
+		}
+	}
+}
+
+// What DRBD has frozen is thawed on leave, also where nothing else is touched, and looked at again.
+func TestAgentThawsWhereNothingElseIsTouched(t *testing.T) {
+	b := newBench(t, ResourceConfig{Type: "drbd"})
+	b.do("monitor drbd", conditionRunning)
+	b.order.want, b.order.thaw = wantFreeze, []string{"drbd"}
+	b.do("thaw drbd", conditionUnknown)
+	b.order.thaw = nil
+	b.expect("monitor drbd")
+}

@@ -11,12 +11,7 @@ import (
 // Bad surroundings: each a clear message, and nothing done on a guess.
 
 func TestClusterCorruptState(t *testing.T) {
-	c := newCluster(t, vipGroup, "alice", "bob", "carol")
-	c.witness = "carol"
-	c.up()
-	alice, bob := c.host("alice"), c.host("bob")
-	alice.runsOn("web", "alice")
-	alice.settled("alice", "bob", "carol")
+	_, alice, bob := servingCluster(t, vipGroup)
 	bob.powerOff()
 	logs, err := filepath.Glob(filepath.Join(bob.dir, "state", "raft", "snapshot*"))
 	if err != nil || len(logs) == 0 {
@@ -55,7 +50,7 @@ func TestClusterFullDisk(t *testing.T) {
 	inside := []string{"nsenter", "-t", strconv.Itoa(alice.daemon.Process.Pid), "-m", "sh", "-c"}
 	c.must(append(inside, "dd if=/dev/zero of="+alice.dir+"/state/fill bs=4k 2>/dev/null || true")...)
 	alice.await("it says so", func(s *Status) bool {
-		bob.hactl("cleanup", "web") // something that alice must store, until the last page is full
+		bob.hactl("move", "web", "alice", "--no-wait") // something that alice must store, until the last page is full
 		p := s.testProblem("store-failed")
 		return p != nil && strings.Contains(p.What, "no space left")
 	})

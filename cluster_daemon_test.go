@@ -72,12 +72,7 @@ func TestClusterOthersKilled(t *testing.T) {
 
 // TestClusterStoppedInMaintenance takes the daemon away for as long as it likes.
 func TestClusterStoppedInMaintenance(t *testing.T) {
-	c := newCluster(t, webGroup, "alice", "bob", "carol")
-	c.witness = "carol"
-	c.up()
-	alice, bob := c.host("alice"), c.host("bob")
-	alice.runsOn("web", "alice")
-	alice.settled("alice", "bob", "carol")
+	c, alice, bob := servingCluster(t, webGroup)
 	pid := apachePID(t, alice)
 	p, begun := c.probe("http://"+clusterVIP+"/"), time.Now()
 	bob.mustHactl("maintenance", "on")
@@ -101,12 +96,7 @@ func TestClusterStoppedInMaintenance(t *testing.T) {
 
 // TestClusterLeaveThree stops the owner's daemon in good order: the groups are handed over first.
 func TestClusterLeaveThree(t *testing.T) {
-	c := newCluster(t, webGroup, "alice", "bob", "carol")
-	c.witness = "carol"
-	c.up()
-	alice, bob := c.host("alice"), c.host("bob")
-	alice.runsOn("web", "alice")
-	alice.settled("alice", "bob", "carol")
+	c, alice, bob := servingCluster(t, webGroup)
 	p := c.probe("http://" + clusterVIP + "/")
 	alice.signal(syscall.SIGTERM)
 	alice.wait()
@@ -130,12 +120,7 @@ func TestClusterLeaveThree(t *testing.T) {
 
 // TestClusterOwnerLosesState takes the state folder away under a running group.
 func TestClusterOwnerLosesState(t *testing.T) {
-	c := newCluster(t, webGroup, "alice", "bob", "carol")
-	c.witness = "carol"
-	c.up()
-	alice, bob := c.host("alice"), c.host("bob")
-	alice.runsOn("web", "alice")
-	alice.settled("alice", "bob", "carol")
+	c, alice, bob := servingCluster(t, webGroup)
 	alice.kill()
 	if err := os.RemoveAll(alice.path("state")); err != nil {
 		t.Fatal(err)

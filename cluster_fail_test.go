@@ -134,12 +134,7 @@ func TestClusterHttpdCrashes(t *testing.T) {
 }
 
 func TestClusterServerStatusOff(t *testing.T) {
-	c := newCluster(t, webGroup, "alice", "bob", "carol")
-	c.witness = "carol"
-	c.up()
-	alice, bob := c.host("alice"), c.host("bob")
-	alice.runsOn("web", "alice")
-	alice.settled("alice", "bob", "carol")
+	_, alice, bob := servingCluster(t, webGroup)
 	path := filepath.Join(alice.dir, "etc/apache.conf")
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -165,12 +160,7 @@ func TestClusterServerStatusOff(t *testing.T) {
 }
 
 func TestClusterLinks(t *testing.T) {
-	c := newCluster(t, vipGroup, "alice", "bob", "carol")
-	c.witness = "carol"
-	c.up()
-	alice, bob := c.host("alice"), c.host("bob")
-	alice.runsOn("web", "alice")
-	alice.settled("alice", "bob", "carol")
+	c, alice, bob := servingCluster(t, vipGroup)
 
 	alice.cut(1)
 	bob.await("the silent link is named", func(s *Status) bool {

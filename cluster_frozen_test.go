@@ -348,12 +348,7 @@ func TestClusterFrozenApart(t *testing.T) {
 // TestClusterDead: nobody is left on the owner, and nobody starts its daemon again. The kernel silences the address there
 // too.
 func TestClusterDead(t *testing.T) {
-	c := newCluster(t, vipGroup, "alice", "bob", "carol")
-	c.witness = "carol"
-	c.up()
-	alice, bob := c.host("alice"), c.host("bob")
-	alice.runsOn("web", "alice")
-	alice.settled("alice", "bob", "carol")
+	c, alice, bob := servingCluster(t, vipGroup)
 	alice.kill()
 	bob.runsOn("web", "bob")
 	if !alice.has(clusterVIP) || alice.holds(clusterVIP) {

@@ -12,12 +12,7 @@ import (
 // What an operator does.
 
 func TestClusterMove(t *testing.T) {
-	c := newCluster(t, vipGroup, "alice", "bob", "carol")
-	c.witness = "carol"
-	c.up()
-	alice, bob := c.host("alice"), c.host("bob")
-	alice.runsOn("web", "alice")
-	alice.settled("alice", "bob", "carol")
+	c, alice, bob := servingCluster(t, vipGroup)
 	p := c.probe("tcp:" + clusterVIP + ":80")
 	out := alice.mustHactl("move", "web", "bob")
 	longest, _ := p.stop()
@@ -49,12 +44,7 @@ func TestClusterMove(t *testing.T) {
 }
 
 func TestClusterStandbyAndMaintenance(t *testing.T) {
-	c := newCluster(t, webGroup, "alice", "bob", "carol")
-	c.witness = "carol"
-	c.up()
-	alice, bob := c.host("alice"), c.host("bob")
-	alice.runsOn("web", "alice")
-	alice.settled("alice", "bob", "carol")
+	c, _, bob := servingCluster(t, webGroup)
 	bob.mustHactl("standby", "alice")
 	bob.runsOn("web", "bob")
 	if _, errs, code := bob.hactl("move", "web", "alice"); code == 0 || !strings.Contains(errs, "standby") {

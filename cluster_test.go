@@ -127,6 +127,18 @@ func newCluster(t *testing.T, groups string, names ...string) *cluster {
 	return makeCluster(t, groups, names)
 }
 
+// servingCluster is two nodes and a witness that have settled, with the group web on alice.
+func servingCluster(t *testing.T, groups string) (c *cluster, alice, bob *clusterHost) {
+	t.Helper()
+	c = newCluster(t, groups, "alice", "bob", "carol")
+	c.witness = "carol"
+	c.up()
+	alice, bob = c.host("alice"), c.host("bob")
+	alice.runsOn("web", "alice")
+	alice.settled("alice", "bob", "carol")
+	return c, alice, bob
+}
+
 // newQuietCluster is one that no other runs beside.
 func newQuietCluster(t *testing.T, groups string, names ...string) *cluster {
 	t.Helper()

@@ -298,13 +298,13 @@ func (f *configFile) offer(ctx context.Context, text []byte, hash string, curren
 	if underWay {
 		return
 	}
-	cutOff, hears := err == nil && current.Effective.cutOff(f.d.name, host), err == nil && !cfg.cutOff(f.d.name, host)
+	canBeHeard := err == nil && !cfg.cutOff(f.d.name, host)
 	f.complain(ctx, hash, &Problem{ID: "config-pending", Severity: "warning", What: "an edit of " + f.path + " waits to be recorded", Next: "it comes into force as soon as a majority of voters has it"})
 	next := ConfigState{Hash: hash, Text: compress(text), Effective: cfg}
 	by := "root@" + f.d.name
 	f.d.post(ctx, func(n *node, now instant) {
-		if hears && (cutOff || n.Unproven()) {
-			f.log.Warn("by the config in force nobody can be heard: the edited file is used for that", "event", "links-mended")
+		if canBeHeard && n.Unproven() {
+			f.log.Warn("by the config in force nobody is heard: the edited file is used for that", "event", "links-mended")
 			f.d.makeshift = true
 			f.d.wireBy(cfg)
 		}

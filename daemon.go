@@ -67,7 +67,8 @@ type daemon struct {
 	node      *node
 	files     *configFile
 	wired     *Config  // what the transport talks by: the config in force, and those who are about to leave it
-	makeshift bool     // wired is the edited file, since by the config in force nobody can be heard
+	makeshift bool     // wired is the edited file, since by the config in force nobody is heard
+	cutOff    bool     // by the config in force this host can be heard on no link: wired is another one, by which it can
 	retiring  []string // nodes in wired that are in the config no more
 	listed    bool     // the file at the start has this node
 	events    chan any
@@ -322,11 +323,7 @@ func (d *daemon) begin(restored *restored, m member) error {
 	if err != nil {
 		return fmt.Errorf("load the key: %w", err)
 	}
-	wired := cfg
-	if host, err := hostInterfaces(); err == nil && d.files.mended != nil && cfg.cutOff(d.name, host) && !d.files.mended.cutOff(d.name, host) && sameCluster(cfg, d.files.mended) == nil {
-		wired = d.files.mended
-		d.log.Warn("by the config in force nobody can be heard: the edited file is used for that", "event", "links-mended")
-	}
+	wired := d.heardBy(cfg, d.files.mended)
 	d.net, err = openNetwork(d.name, wired, keys, d.log)
 	if err != nil {
 		return err
@@ -387,7 +384,10 @@ func (d *daemon) serve(ctx context.Context) error {
 	wg.Go(func() {
 		watchLinks(around, d.log, func() {
 			d.net.LinksChanged()
-			d.post(around, (*node).LinksChanged)
+			d.post(around, func(n *node, now instant) {
+				d.linksChanged()
+				n.LinksChanged(now)
+			})
 		})
 	})
 	wg.Go(func() { d.dog.run(around) })
@@ -576,7 +576,7 @@ func (d *daemon) publish(now instant) {
 	d.mu.Lock()
 	details := d.details
 	d.mu.Unlock()
-	out := surroundings{version: versionText(), details: details, keys: map[string]string{}, gate: d.host.Gate()}
+	out := surroundings{version: versionText(), details: details, keys: map[string]string{}, gate: d.host.Gate(), cutOff: d.cutOff}
 	for _, l := range d.net.LinkStates() {
 		out.links = append(out.links, LinkStatus{Name: l.Name, Interface: l.Interface, State: l.State})
 	}
@@ -857,14 +857,33 @@ func (d *daemon) readLease() ([]leaseMark, bool) {
 func (d *daemon) accept(c ConfigState) {
 	d.suit(c.Effective)
 	d.makeshift = false
-	d.wireBy(c.Effective)
+	d.wireBy(d.heardBy(c.Effective, d.wired))
 	d.files.accept(c)
 }
 
-// wireBy lets the transport talk by a config: the one in force, or, where nothing can be heard by that, the file that mends it.
+// heardBy is the config in force, unless this host can be heard on no link by that and can by another one, such as the one
+// before: an edit that some hosts cannot do must not leave nobody to take it back.
+func (d *daemon) heardBy(inForce, other *Config) *Config {
+	host, err := hostInterfaces()
+	d.cutOff = err == nil && other != nil && sameCluster(inForce, other) == nil && inForce.cutOff(d.name, host) && !other.cutOff(d.name, host)
+	if !d.cutOff {
+		return inForce
+	}
+	d.log.Error("this host has none of the links of the config in force: it keeps to those that it has. Mend the config", "event", "links-kept")
+	return other
+}
+
+// wireBy lets the transport talk by a config.
 func (d *daemon) wireBy(c *Config) {
 	d.wired, d.retiring = withMembers(c, d.wired, d.node.state)
 	d.rewire()
+}
+
+// linksChanged tries the config in force again where it could not be done.
+func (d *daemon) linksChanged() {
+	if d.cutOff && d.node.state != nil {
+		d.wireBy(d.heardBy(d.node.config, d.wired))
+	}
 }
 
 // edits refuses what this host cannot do.

@@ -17,6 +17,7 @@ type surroundings struct {
 	keys    map[string]string       // node → ids of keys that it seals with
 	details map[string]groupDetails // by group
 	gate    gateReport
+	cutOff  bool // it talks over links that are not those of the config in force, which this host has not
 }
 
 // pauseShown is how long status tells of a pause.
@@ -44,6 +45,10 @@ func (n *node) Status(now instant, out surroundings) *Status {
 		n.statusGroups(now, s, out)
 		n.statusPings(now, s)
 		n.statusProblems(now, s)
+	}
+	if out.cutOff {
+		s.problem("links-kept", "error", fmt.Sprintf("this host has none of the links of config generation %d", s.Generation), "their interfaces, or its addresses on them, are not there",
+			"it keeps to the links that it has; mend the config, or take it back", fmt.Sprintf("hactl config rollback %d", max(1, s.Generation-1)))
 	}
 	s.Problems = append(s.Problems, n.problems...)
 	s.Overall = overall(s)

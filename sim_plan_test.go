@@ -363,6 +363,9 @@ func (s *simRun) repair() {
 				s.play("restart " + m.name)
 			}
 		}
+		if l := m.life; l != nil && l.going && !s.w.until(time.Minute, func() bool { return m.life != l }) {
+			s.play("kill " + m.name)
+		}
 		switch {
 		case !m.power:
 			s.play("boot " + m.name)

@@ -420,7 +420,7 @@ func (s *story) nodeIs(m *machine, what string) (func() bool, error) {
 		}, nil
 	case "frozen": // what it writes
 		return func() bool {
-			return slices.ContainsFunc(w.drbds, func(d *worldDRBD) bool { s := m.drbd(d.name); return s != nil && s.frozen })
+			return slices.ContainsFunc(m.copies(), func(s *worldCopy) bool { return s.frozen })
 		}, nil
 	case "fenced":
 		return func() bool {

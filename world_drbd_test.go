@@ -61,28 +61,34 @@ func (w *world) replicate(cfg *Config) {
 	}
 }
 
-// drbd is what a machine has of a DRBD resource, nil if nothing.
-func (m *machine) drbd(resource string) *worldCopy {
+// copies are what a machine has of DRBD resources.
+func (m *machine) copies() (out []*worldCopy) {
 	for _, d := range m.w.drbds {
 		for _, s := range d.sides {
-			if d.name == resource && s.m == m {
-				return s
+			if s.m == m {
+				out = append(out, s)
 			}
+		}
+	}
+	return out
+}
+
+func (m *machine) copyThat(is func(*worldDRBD) bool) *worldCopy {
+	for _, s := range m.copies() {
+		if is(s.d) {
+			return s
 		}
 	}
 	return nil
 }
 
-// copyOf is what a machine has of the data of a group, nil where that is not replicated.
+// drbd is what a machine has of a DRBD resource, nil if nothing; copyOf of the data of a group, nil where that is not
+// replicated.
+func (m *machine) drbd(resource string) *worldCopy {
+	return m.copyThat(func(d *worldDRBD) bool { return d.name == resource })
+}
 func (m *machine) copyOf(group string) *worldCopy {
-	for _, d := range m.w.drbds {
-		for _, s := range d.sides {
-			if d.group == group && s.m == m {
-				return s
-			}
-		}
-	}
-	return nil
+	return m.copyThat(func(d *worldDRBD) bool { return d.group == group })
 }
 
 func (s *worldCopy) peer() *worldCopy {

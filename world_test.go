@@ -321,11 +321,9 @@ func (m *machine) powerOff() {
 		}
 	}
 	m.wares = nil
-	for _, d := range m.w.drbds {
-		if s := m.drbd(d.name); s != nil {
-			s.frozen, s.alone = false, false
-			s.calls++
-		}
+	for _, s := range m.copies() {
+		s.frozen, s.alone = false, false
+		s.calls++
 	}
 	m.dog.runs, m.dog.open = false, false
 }
