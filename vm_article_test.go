@@ -124,6 +124,7 @@ func (l *vmLab) goesOnAlone(p *prober) {
 		l.copied("both have it")
 	}
 	l.put("alice", "/etc/drbd.d/r0.res", l.resource(), 0o644)
+	l.sh("alice", "sync") // her power goes next
 	l.keeps("alice", p)
 }
 
