@@ -175,18 +175,9 @@ func (c command) exec(out *commandOutput, attr *syscall.SysProcAttr, group *cgro
 	cmd.SysProcAttr = &a
 	err := cmd.Start()
 	if err == nil {
-		unspare(cmd.Process.Pid)
+		makeOrdinary(cmd.Process.Pid)
 	}
 	return cmd, err
-}
-
-// unspare takes from a child what its birth gave it: the daemon is the last to be killed when memory is short, and what
-// it runs is not. A child that has ended meanwhile needs nothing.
-func unspare(pid int) {
-	own, err := os.ReadFile("/proc/self/oom_score_adj")
-	if err == nil && strings.HasPrefix(string(own), "-") {
-		_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0)
-	}
 }
 
 // childEnv is the daemon's environment without what systemd meant for the daemon alone, and with a PATH.

@@ -124,6 +124,9 @@ func runDaemonOnce(ctx context.Context, o daemonOptions) error {
 	if err := lockMemory(); err != nil {
 		d.log.Warn("the daemon may be swapped out", "event", "memory-unlocked", "err", err)
 	}
+	if err := raisePriority(); err != nil {
+		d.log.Warn("a busy host may keep the daemon waiting", "event", "priority-low", "err", err)
+	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return fmt.Errorf("read the kernel's boot id: %w", err)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -62,19 +61,4 @@ func startsAgain(ctx context.Context, dial func(context.Context) (*systemdBus, e
 		return false, fmt.Errorf("ask systemd for its job: %w", err)
 	}
 	return job == "restart" || job == "try-restart", nil
-}
-
-// lockMemory keeps the daemon in memory: one that waits for the swap device is as good as frozen. Only what it touches is
-// locked. Not where there is a limit, with which a later allocation would fail.
-func lockMemory() error {
-	var limit unix.Rlimit
-	var caps [2]unix.CapUserData
-	err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit)
-	if err == nil {
-		err = unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &caps[0])
-	}
-	if err != nil || limit.Cur != unix.RLIM_INFINITY && caps[0].Effective&(1<<unix.CAP_IPC_LOCK) == 0 {
-		return err
-	}
-	return unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 }

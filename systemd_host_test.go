@@ -181,6 +181,12 @@ esac
 	} else if score(other) != "0" {
 		t.Errorf("what the daemon runs has its oom_score_adj: %s", score(other))
 	}
+	nices := func(pid string) string { // of all threads
+		return l.must("alice", "sh", "-c", "cut -d' ' -f19 /proc/"+pid+"/task/*/stat | sort -u")
+	}
+	if nices(daemon) != "-20" || nices(other) != "0" {
+		t.Errorf("nice values: %q of the daemon, %q of what it runs", nices(daemon), nices(other))
+	}
 	if group := l.must("alice", "cat", "/proc/"+other+"/cgroup"); !strings.Contains(group, "/ha.service/"+cgroupPrefix) {
 		t.Errorf("what the daemon runs has no control group of its own: %s", group)
 	}

@@ -65,7 +65,7 @@ func TestVMArticle(t *testing.T) {
 	l.up("carol")
 	l.runsOn("web", "alice", "carol", "alice", "bob")
 	l.copied("bob has the data too")
-	l.pace = 500 * time.Millisecond
+	l.pace = time.Second // a visit takes the emulated processor 0.2 s
 	p := l.visitor("/cgi-bin/write")
 	p.writes("alice")
 
@@ -100,28 +100,20 @@ func TestVMArticle(t *testing.T) {
 // starts on bob before he has it all: also when his daemon is asked to, and when the daemon of alice, not her handler, has to
 // thaw what is frozen.
 func (l *vmLab) goesOnAlone(p *prober) {
-	stale := func(what string, is bool) {
-		l.t.Helper()
-		l.await(what, func() bool {
-			s := l.status("carol")
-			return s != nil && (s.testProblem(eventStale) != nil) == is
-		})
-	}
 	for _, daemon := range []bool{true, false} {
 		if !daemon {
 			l.sh("alice", `sed -i 's,fence-peer "[^"]*",fence-peer "/bin/false",' /etc/drbd.d/r0.res`)
 		}
 		began := time.Now()
 		l.tell("cut", "alice", "repl")
-		stale("bob's copy is stale", true)
+		l.stale("bob's copy is stale", true)
 		p.writes("alice")
 		l.t.Logf("measured: replication cut (asked by the handler: %v): written on alice alone after %s", daemon, ms(time.Since(began)))
 		if out, code := l.run("bob", "hactl", "move", "web", "bob"); code == 0 || !strings.Contains(out, "stale") {
 			l.t.Errorf("a move to stale data: exit status %d, %s", code, out)
 		}
 		l.tell("heal", "alice", "repl")
-		stale("bob has all of it again", false)
-		l.copied("both have it")
+		l.copied("bob has all of it again")
 	}
 	l.put("alice", "/etc/drbd.d/r0.res", l.resource(), 0o644)
 	l.sh("alice", "sync") // her power goes next
@@ -157,13 +149,23 @@ func (l *vmLab) resource() string {
 	return strings.ReplaceAll(vmDRBD, "HACTL", strings.TrimSpace(l.must("alice", "sh", "-c", "command -v hactl")))
 }
 
-// copied waits until both disks have all data: the cluster has brought DRBD up on both.
+// stale waits until the cluster has it on record, or no more, that a copy is stale.
+func (l *vmLab) stale(what string, is bool) {
+	l.t.Helper()
+	l.await(what, func() bool {
+		s := l.status("carol")
+		return s != nil && (s.testProblem(eventStale) != nil) == is
+	})
+}
+
+// copied waits until both disks have all data, and the cluster knows that: it has brought DRBD up on both.
 func (l *vmLab) copied(what string) {
 	l.t.Helper()
 	l.await(what, func() bool {
 		out, code := l.run("bob", "drbdadm", "dstate", "r0")
 		return code == 0 && strings.TrimSpace(out) == "UpToDate/UpToDate"
 	})
+	l.stale(what, false)
 }
 
 // visitor is a client at the switch.
