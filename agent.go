@@ -535,6 +535,9 @@ func (g *groupAgent) startDone(now instant, r *resourceAgent, d actionDone) {
 	case d.Err == "":
 		r.cond, r.since, r.unfit, r.mustStop = conditionRunning, now, "", false
 		r.next = now.add(r.config.Monitor.Interval.D())
+		if r.config.Type == "drbd" {
+			r.next = now // how it is guarded, and which copies lack something, the others must know before this node is lost
+		}
 		g.watch(r, true)
 	case d.Waiting:
 		r.cond = conditionStopped
@@ -576,7 +579,7 @@ func (g *groupAgent) stopDone(now instant, r *resourceAgent, d actionDone) {
 	d.Op = opStop
 	r.stuck, r.stuckAt, r.rung, r.stopErr = true, g.order.again, rungStop, ""
 	g.fail(now, r, d)
-	if g.config.classOf(&r.config) == classStateful && !g.order.alone {
+	if g.config.classOf(&r.config).writes() && !g.order.alone {
 		g.a.doomed = fmt.Sprintf("stop of %s in %s failed: %s", r.config.Name, g.name, d.Err)
 	}
 }

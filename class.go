@@ -6,6 +6,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -15,8 +16,12 @@ type class string
 
 const (
 	classAddressed class = "addressed" // reachable only through the group's addresses: the end of the lease shuts them
+	classGuarded   class = "guarded"   // on DRBD, which freezes it there before the other copy is written; as stateful where it does not
 	classStateful  class = "stateful"  // may change data while nobody can reach it: only a reset of its host ends it
 )
+
+// writes: it may change data while nobody can reach it, unless something keeps it from that.
+func (c class) writes() bool { return c != classAddressed }
 
 // What [watchdog] device may be beside a path.
 const (
@@ -38,11 +43,13 @@ func (g *GroupConfig) classOf(r *ResourceConfig) class {
 		return class(r.State)
 	case r.Type == "vip" || r.Type == "httpd" || r.Type == "systemd":
 		return classAddressed
+	case r.Type == "drbd":
+		return classGuarded
 	case r.Type == "filesystem" && onDRBD(r):
 		below := class("")
 		for i := range g.Resources {
-			if d := &g.Resources[i]; d.Type == "drbd" && below != classStateful {
-				below = g.classOf(d)
+			if d := &g.Resources[i]; d.Type == "drbd" {
+				below = stricter(below, g.classOf(d))
 			}
 		}
 		if below != "" {
@@ -52,6 +59,14 @@ func (g *GroupConfig) classOf(r *ResourceConfig) class {
 	return classStateful
 }
 
+func stricter(a, b class) class {
+	order := []class{"", classAddressed, classGuarded, classStateful}
+	if slices.Index(order, a) < slices.Index(order, b) {
+		return b
+	}
+	return a
+}
+
 // forcible: its type has a harder way to stop.
 func (r *ResourceConfig) forcible() bool { return r.Type == "drbd" || r.Type == "exec" }
 
@@ -59,9 +74,10 @@ func onDRBD(r *ResourceConfig) bool { return strings.HasPrefix(r.Device, "/dev/d
 
 // strictest is the resource that gives the group its class, the first one of several; nil: all are addressed.
 func (g *GroupConfig) strictest() *ResourceConfig {
+	c := g.class()
 	for i := range g.Resources {
-		if g.classOf(&g.Resources[i]) == classStateful {
-			return &g.Resources[i]
+		if r := &g.Resources[i]; c.writes() && g.classOf(r) == c {
+			return r
 		}
 	}
 	return nil
@@ -69,10 +85,26 @@ func (g *GroupConfig) strictest() *ResourceConfig {
 
 // class of a group is its strictest.
 func (g *GroupConfig) class() class {
-	if g.strictest() != nil {
-		return classStateful
+	c := classAddressed
+	for i := range g.Resources {
+		c = stricter(c, g.classOf(&g.Resources[i]))
 	}
-	return classAddressed
+	return c
+}
+
+// guards are the DRBD resources whose guard is all that keeps a guarded group from harm; nil for other classes.
+func (g *GroupConfig) guards() []string {
+	if g.class() != classGuarded {
+		return nil
+	}
+	var out []string
+	for i := range g.Resources {
+		if r := &g.Resources[i]; r.Type == "drbd" && g.classOf(r) == classGuarded {
+			out = append(out, r.Resource)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // What enforces the end of a lease of addresses on a host.
@@ -90,6 +122,16 @@ type Enforcement struct {
 	Device   string        `json:"device,omitempty"`   // what the watchdog calls itself; "": none is configured, or it cannot be used
 	Soft     bool          `json:"soft,omitempty"`     // it is a timer of the kernel that it watches
 	Fault    string        `json:"fault,omitempty"`    // why the configured one cannot be used
+	Guarded  []string      `json:"guarded,omitempty"`  // what is Primary there, of DRBD, and freezes when it loses its peer; sorted
+}
+
+func (e *Enforcement) equal(o *Enforcement) bool {
+	return e.Watchdog == o.Watchdog && slices.Equal(e.Guarded, o.Guarded) && e.equalBut(o)
+}
+
+// equalBut: they differ at most in what comes and goes with what the node runs.
+func (e *Enforcement) equalBut(o *Enforcement) bool {
+	return e.Gate == o.Gate && e.Slack == o.Slack && e.Device == o.Device && e.Soft == o.Soft && e.Fault == o.Fault
 }
 
 // beyond is how much longer than its lease a group of that class may run on the node, by the node's own clocks; false: for
@@ -97,7 +139,7 @@ type Enforcement struct {
 // stopped between this look and the petting has at most one timeout for it, and the reset comes one timeout later.
 func (e *Enforcement) beyond(c class) (time.Duration, bool) {
 	switch {
-	case c == classAddressed:
+	case c != classStateful:
 		return e.Slack, true
 	case e.Watchdog > 0:
 		return max(2*e.Watchdog, e.Slack), true
@@ -107,7 +149,12 @@ func (e *Enforcement) beyond(c class) (time.Duration, bool) {
 
 // covers tells whether whoever counts with e waits long enough for a node that has is.
 func (e *Enforcement) covers(is *Enforcement) bool {
-	return e.Slack >= is.Slack && (e.Watchdog >= is.Watchdog || is.Watchdog == 0)
+	return e.Slack >= is.Slack && (e.Watchdog >= is.Watchdog || is.Watchdog == 0) && e.guardedAmong(is.Guarded)
+}
+
+// guardedAmong: each guard that is claimed is there.
+func (e *Enforcement) guardedAmong(there []string) bool {
+	return !slices.ContainsFunc(e.Guarded, func(r string) bool { return !slices.Contains(there, r) })
 }
 
 // String is for people.
@@ -137,13 +184,42 @@ func (s *State) beyond(g *GroupState) (time.Duration, bool) {
 	if n == nil {
 		return 0, false
 	}
-	return n.Enforce.beyond(g.class())
+	return n.Enforce.beyond(s.class(g))
 }
 
-// class is the strictest that anything of the group may have had since it was placed.
-func (g *GroupState) class() class {
-	if g.Stateful {
-		return classStateful
+// class is the strictest that anything of the group may have had since it was placed. It is guarded as long as its owner says
+// so of each DRBD resource.
+func (s *State) class(g *GroupState) class {
+	n := s.node(g.Owner)
+	switch {
+	case !g.Stateful:
+		return classAddressed
+	case n != nil && len(g.Guards) > 0 && (&Enforcement{Guarded: g.Guards}).guardedAmong(n.Enforce.Guarded):
+		return classGuarded
 	}
-	return classAddressed
+	return classStateful
+}
+
+// hold notes of what class a group is by a config, from now on; or, while it also may have what it was, the stricter.
+func (g *GroupState) hold(c *GroupConfig, also bool) {
+	class, guards := classStateful, []string(nil)
+	if c != nil {
+		class, guards = c.class(), c.guards()
+	}
+	if also && g.Stateful {
+		if len(g.Guards) == 0 || class == classStateful {
+			class, guards = classStateful, nil
+		} else {
+			class, guards = classGuarded, slices.Compact(slices.Sorted(slices.Values(append(guards, g.Guards...))))
+		}
+	}
+	g.Stateful, g.Guards = class.writes(), guards
+}
+
+// relaxedBy: by that config it is less strict, once nothing of what was before is left.
+func (g *GroupState) relaxedBy(c *GroupConfig) bool {
+	if !g.Stateful || c == nil {
+		return false
+	}
+	return !c.class().writes() || c.class() == classGuarded && !slices.Equal(g.Guards, c.guards())
 }

@@ -40,7 +40,7 @@ func (c *checker) classes() {
 	c.unproven()
 	for i := range c.cfg.Groups {
 		g, at, w := &c.cfg.Groups[i], groupPath(i), &c.cfg.Watchdog
-		if share := c.cfg.resetAfter() / time.Duration(len(g.Resources)); g.class() == classStateful && w.watched() && share < shareMin {
+		if share := c.cfg.resetAfter() / time.Duration(len(g.Resources)); g.class().writes() && w.watched() && share < shareMin {
 			c.warn(at, fmt.Sprintf("%s has %s for each of its resources to stop between the end of its lease and the reset by the watchdog", c.groupLabel(i), roundDuration(share)),
 				"a longer [watchdog] timeout", "")
 		}

@@ -48,6 +48,7 @@ type drbd struct {
 
 	mu          sync.Mutex
 	frozenSince time.Time // of frozen I/O while a fencing handler runs; zero: not frozen
+	unguarded   *[]string // as last read
 	gaveUp      bool      // its disk was detached to end frozen I/O
 	splitBrain  bool      // the watcher saw DRBD call its handler, and no good connection since
 }

@@ -211,7 +211,9 @@ func (a *applying) config() {
 		}
 		gs := a.addGroup(g.Name)
 		gs.Removed, gs.Last = false, nil
-		gs.Stateful = gs.Owner != "" && (gs.Stateful || g.class() == classStateful)
+		if gs.Owner != "" {
+			gs.hold(&g, true)
+		}
 	}
 	for i := range s.Groups {
 		if g := &s.Groups[i]; next.Effective.group(g.Name) == nil && !g.Removed {
@@ -442,7 +444,7 @@ func (a *applying) place() {
 		}
 	}
 	c := a.s.Config.Effective.group(g.Name)
-	g.Stateful = c == nil || c.class() == classStateful
+	g.hold(c, false)
 	a.s.LastEpoch++
 	g.Owner, g.Epoch, g.Clean, g.Stopped, g.Proof, g.Unleased = n.Name, a.s.LastEpoch, clean, false, "", false
 	a.setPhase(g, phasePlaced)
@@ -484,7 +486,7 @@ func (a *applying) free() {
 	}
 	a.event(eventFreed, g.Owner, g.Name, "%s runs nowhere: %s", g.Name, a.e.Why)
 	a.setPhase(g, phaseFree)
-	g.Owner, g.Clean, g.Stopped, g.Proof, g.Stateful = "", g.Stopped, false, "", false
+	g.Owner, g.Clean, g.Stopped, g.Proof, g.Stateful, g.Guards = "", g.Stopped, false, "", false, nil
 	if g.Removed {
 		a.event(eventRemoved, "", g.Name, "%s is forgotten: it is no longer in the config", g.Name)
 		a.s.Groups = slices.DeleteFunc(a.s.Groups, func(x GroupState) bool { return x.Name == a.e.Group })
@@ -514,10 +516,12 @@ func (a *applying) started() {
 		return
 	}
 	c := a.s.Config.Effective.group(g.Name)
-	relaxes := g.Stateful && c != nil && c.class() == classAddressed && a.e.Base == a.s.Config.Generation
+	relaxes := g.relaxedBy(c) && a.e.Base == a.s.Config.Generation
 	obeys := g.Unleased || relaxes
 	g.Unleased = false
-	g.Stateful = g.Stateful && !relaxes
+	if relaxes {
+		g.hold(c, false)
+	}
 	if g.Phase == phaseStarted && obeys {
 		return // its owner has seen the end of maintenance, or an edit, and lives by its lease again
 	}
@@ -645,14 +649,14 @@ func (a *applying) enforce() {
 	if n == nil {
 		return
 	}
-	if n.Session != a.e.Session || a.e.Enforce == nil || n.Enforce == *a.e.Enforce {
+	if n.Session != a.e.Session || a.e.Enforce == nil || n.Enforce.equal(a.e.Enforce) {
 		a.refuse("no change, or of another session")
 		return
 	}
 	was := n.Enforce
 	n.Enforce = *a.e.Enforce
-	if was.Watchdog = n.Enforce.Watchdog; was == n.Enforce {
-		return // it comes and goes with what the node runs: no news
+	if was.equalBut(&n.Enforce) {
+		return // no news
 	}
 	a.event(eventEnforce, n.Name, "", "what ends a lease on %s: %s", n.Name, n.Enforce)
 }

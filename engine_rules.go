@@ -512,7 +512,7 @@ func (r *ruling) provenInactive() (string, bool) {
 		text = r.g.Owner + " is fenced"
 	case r.leaseOver():
 		proof, text = proofLease, r.g.Owner+"'s lease is over"
-		if r.g.class() == classStateful {
+		if r.s.class(r.g) == classStateful {
 			text += ", and its watchdog has had its time"
 		}
 	case r.v.Alone && !r.v.node(r.g.Owner).Heard:
@@ -561,7 +561,7 @@ func (r *ruling) waitForProof() (string, bool) {
 // waitText says what the end of the owner's lease brings, and when.
 func (r *ruling) waitText() string {
 	left, what := roundWait(r.view().Over.sub(r.v.Now)), r.g.Owner+"'s lease ends"
-	if r.g.class() == classStateful {
+	if r.s.class(r.g) == classStateful {
 		what = r.g.Owner + "'s watchdog has reset it"
 	}
 	if len(r.may) > 0 && r.may[0].May {

@@ -312,7 +312,7 @@ func (r *ruling) mustFence(n *NodeState) (why, mute string) {
 		if g.Owner != n.Name || g.Proof != "" || g.Phase != phaseRevoked && g.Phase != phaseBlocked {
 			continue
 		}
-		if g.Phase != phaseBlocked && !g.Unleased && g.class() == classAddressed {
+		if g.Phase != phaseBlocked && !g.Unleased && r.s.class(g) != classStateful {
 			continue // the end of its lease is proof enough; data are not left to wait for a watchdog
 		}
 		if v.Heard {

@@ -152,9 +152,7 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 	case opMonitor:
 		d.Condition, err = t.res.Monitor(ctx)
 		if r, ok := t.res.(replicated); ok && d.Condition == conditionRunning {
-			if c, err := r.Copies(ctx); err == nil {
-				d.Copies = &c
-			}
+			d.Copies = h.copies(ctx, r)
 		}
 	case opThaw:
 		if th, ok := t.res.(thawer); ok {
@@ -275,6 +273,19 @@ func (h *host) Watch(group, name string, on bool) {
 		}
 		h.mu.Unlock()
 	}
+}
+
+// copies is what a monitor says of them, nil where that could not be read.
+func (h *host) copies(ctx context.Context, r replicated) *copies {
+	c, err := r.Copies(ctx)
+	if err != nil {
+		return nil
+	}
+	if g, ok := r.(guarded); ok {
+		c.Missing, err = g.Unguarded(ctx)
+		c.Guarded = err == nil && len(c.Missing) == 0
+	}
+	return &c
 }
 
 // groupDetails is what the resources of a group have to show.

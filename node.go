@@ -147,6 +147,7 @@ type node struct {
 	led        bool // it led when it decided last
 
 	seen     []copySeen // of what this node writes, as the last monitor of each has read it
+	guards   []copySeen // the same, but until it is stopped
 	waiters  []*waiter
 	version  uint64    // counts changes that status may show
 	dueAt    instant   // when advance must run at the latest

@@ -24,13 +24,39 @@ func (n *node) noteCopies(d actionDone) {
 	if d.Config.Type != "drbd" || d.Op == opFit {
 		return
 	}
-	n.seen = slices.DeleteFunc(n.seen, func(s copySeen) bool { return s.group == d.Group && s.name == d.Resource })
+	of := func(s copySeen) bool { return s.group == d.Group && s.name == d.Resource }
+	n.seen = slices.DeleteFunc(n.seen, of)
+	if d.Op != opThaw && !(d.Op == opMonitor && (d.Copies != nil || d.Condition == conditionUnknown)) {
+		n.guards = slices.DeleteFunc(n.guards, of)
+	}
 	if d.Op != opMonitor || d.Copies == nil || !d.Copies.Known {
 		return
 	}
 	c := d.Copies
-	n.seen = append(n.seen, copySeen{group: d.Group, name: d.Resource, resource: d.Config.Resource, known: d.Known,
-		good: n.peerNames(c.Peers, c.Of), stale: n.peerNames(c.Stale, c.Of), of: c.Of, frozen: c.Frozen})
+	s := copySeen{group: d.Group, name: d.Resource, resource: d.Config.Resource, known: d.Known,
+		good: n.peerNames(c.Peers, c.Of), stale: n.peerNames(c.Stale, c.Of), of: c.Of, frozen: c.Frozen}
+	n.seen = append(n.seen, s)
+	n.guards = slices.DeleteFunc(n.guards, of)
+	if c.Guarded {
+		n.guards = append(n.guards, s)
+	}
+}
+
+// guarded lists what is Primary here and freezes as soon as its peer misses anything: not yet where it does already and that
+// is not recorded. What a daemon cannot read for a while stays as it was. Where the end of a lease proves nothing it is of no
+// use, and a caretaker could not take its word back.
+func (n *node) guarded() []string {
+	if n.state == nil || n.config.twoVoters() {
+		return nil
+	}
+	var out []string
+	for _, s := range n.guards {
+		if s.frozen || !slices.ContainsFunc(s.stale, func(peer string) bool { return n.state.stale(s.resource, peer) == nil }) {
+			out = append(out, s.resource)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // writes: this node owns the group and may write its data.

@@ -254,7 +254,7 @@ func (n *node) viewGroup(now instant, g *GroupState, voters, outgoing []string, 
 	}
 	beyond, _ := n.state.beyond(g)
 	x.Over = x.Over.add(holdFor(beyond))
-	if g.class() == classStateful {
+	if n.state.class(g) == classStateful {
 		// Its watchdog may have been petted for what else it was granted, as long as anybody acknowledged anything.
 		x.Over = max(x.Over, now.add(holdFor(longest+beyond)-max(owner.Age, owner.NoLease)))
 	}
@@ -359,10 +359,10 @@ func (n *node) proposeJoin(now instant, me *NodeState) {
 	}
 }
 
-// relaxes: an edit has left nothing stateful in the group, and nothing of what was there runs here any more.
+// relaxes: an edit has made the group less strict, and nothing of what was there runs here any more.
 func (n *node) relaxes(g *GroupState) bool {
-	c, a := n.state.Config.Effective.group(g.Name), n.agent.group(g.Name)
-	return g.Stateful && c != nil && c.class() == classAddressed && a.follows(c)
+	c := n.state.Config.Effective.group(g.Name)
+	return g.relaxedBy(c) && n.agent.group(g.Name).follows(c)
 }
 
 // follows: nothing of an older config of the group is left.
@@ -430,7 +430,7 @@ func (n *node) reportFitness(now instant, me *NodeState) {
 			continue
 		}
 		reason := g.unfit()
-		if reason == "" && n.watched() && n.dog.is.Fault != "" && g.config.class() == classStateful {
+		if reason == "" && n.watched() && n.dog.is.Fault != "" && g.config.class().writes() {
 			reason = "its watchdog cannot be used: " + n.dog.is.Fault
 		}
 		if reason != me.unfit(g.name) {

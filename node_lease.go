@@ -700,7 +700,7 @@ func (n *node) lapse(now instant, g *GroupState, o *order) {
 	}
 	o.want = wantFreeze
 	after := n.config.closeAfter()
-	if o.config.class() == classStateful {
+	if o.config.class().writes() {
 		after, o.by = 0, n.resetAt()
 	}
 	if left := after - now.sub(l.since); left > 0 {

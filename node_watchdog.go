@@ -79,7 +79,7 @@ func (n *node) watched() bool { return n.config.Watchdog.watched() && n.opt.Watc
 
 // enforcement is what this node says of itself.
 func (n *node) enforcement() Enforcement {
-	e := Enforcement{Gate: n.gateKind, Slack: n.gateSlack}
+	e := Enforcement{Gate: n.gateKind, Slack: n.gateSlack, Guarded: n.guarded()}
 	if n.watched() {
 		e.Device, e.Soft, e.Fault = n.dog.is.Device, n.dog.is.Soft, n.dog.is.Fault
 		switch {
@@ -107,7 +107,7 @@ func (n *node) ownsStopped() bool {
 
 // reportEnforcement tells the others when it has changed.
 func (n *node) reportEnforcement(now instant, me *NodeState) {
-	if e := n.enforcement(); me.Enforce != e {
+	if e := n.enforcement(); !me.Enforce.equal(&e) {
 		n.propose(now, Entry{Kind: entryEnforce, Node: n.name, Session: n.opt.Session, Enforce: &e})
 	}
 }
@@ -119,7 +119,7 @@ func (n *node) backed(c *GroupConfig) bool {
 	if me == nil || me.Session == n.opt.Session && !me.Enforce.covers(&is) {
 		return false
 	}
-	return c.class() == classAddressed || !n.watched() || n.dog.is.Armed && me.Enforce.Watchdog > 0
+	return !c.class().writes() || !n.watched() || n.dog.is.Armed && me.Enforce.Watchdog > 0
 }
 
 // tendWatchdog arms it before anything stateful starts, pets it for each new grant, and lets it rest when nothing of that
@@ -192,7 +192,7 @@ func (n *node) needsWatchdog() bool {
 	return slices.ContainsFunc(n.state.Groups, func(g GroupState) bool {
 		mine := g.Owner == n.name && (g.Phase == phasePlaced || g.Phase == phaseStarted) && !n.isShut(g.Name)
 		a := n.agent.group(g.Name)
-		return g.class() == classStateful && mine || a != nil && a.endangers()
+		return g.Stateful && mine || a != nil && a.endangers()
 	})
 }
 
@@ -213,7 +213,7 @@ func (n *node) mayRest(need bool) bool {
 
 // endangers tells whether anything of a stateful group is here, or may be.
 func (g *groupAgent) endangers() bool {
-	return g.config.class() == classStateful && slices.ContainsFunc(g.res, func(r *resourceAgent) bool {
+	return g.config.class().writes() && slices.ContainsFunc(g.res, func(r *resourceAgent) bool {
 		return !r.still() && (r.cond != conditionUnknown || r.unknowns > 0 || r.busy != 0 && r.op != opMonitor && r.op != opFit)
 	})
 }

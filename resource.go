@@ -73,6 +73,11 @@ type replicated interface {
 	Copies(ctx context.Context) (copies, error)
 }
 
+// guarded is one that freezes its data when a copy is lost, until the cluster has recorded that, if it is set up so.
+type guarded interface {
+	Unguarded(ctx context.Context) ([]string, error) // what is missing for that in what runs; none: it does
+}
+
 // copies is where good data is, as seen from this host.
 type copies struct {
 	Known bool     // false: out of touch and not the side that writes, so what is here may be old
@@ -82,6 +87,9 @@ type copies struct {
 	Of    int      // how many there should be
 	// Frozen: what is written here waits until somebody says what became of the peers.
 	Frozen bool
+	// Guarded: it would be; else what is missing for that, where that could be read.
+	Guarded bool
+	Missing []string
 }
 
 // thawer is a replicated resource that may go on without its peers when that is recorded.

@@ -538,7 +538,11 @@ func (s *simRun) death() {
 // silentFor is how long nobody takes a group over from a silent owner, or what runs after it; false: nobody before the next boot.
 func (s *simRun) silentFor(group string) (time.Duration, bool) {
 	g := s.w.config.group(group)
-	d, ends := s.w.config.silentFor(g.class())
+	class := g.class()
+	if class == classGuarded && slices.ContainsFunc(s.w.drbds, func(d *worldDRBD) bool { return d.group == group && !d.fencing }) {
+		class = classStateful
+	}
+	d, ends := s.w.config.silentFor(class)
 	for _, other := range slices.Concat(g.After, g.With) {
 		below, too := s.silentFor(other)
 		d, ends = max(d, below), ends && too

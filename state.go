@@ -131,6 +131,8 @@ type GroupState struct {
 	Unleased bool `json:"unleased,omitempty"`
 	// Stateful: something of it was, or is, under this epoch. An edit relaxes that only when the owner says that it obeys.
 	Stateful bool `json:"stateful,omitempty"`
+	// Guards are the DRBD resources that keep it from harm where its owner is silent; none: only a reset of the host does.
+	Guards []string `json:"guards,omitempty"`
 	// Last is the effective config of a removed group, so that its owner can still stop it.
 	Last *GroupConfig `json:"last,omitempty"`
 }

@@ -94,9 +94,10 @@ func (c *worldChecks) owners() {
 	}
 }
 
-// holds tells whether a machine has what only one may have. One that stands still answers for no address.
+// holds tells whether a machine has what only one may have. One that stands still answers for no address, and what DRBD has
+// frozen writes no data.
 func (x *ware) holds() bool {
-	return x.up() && (x.data() || x.config.Type == "vip" && x.m.still() == 0)
+	return x.up() && (x.data() && !x.guarded() || x.config.Type == "vip" && x.m.still() == 0)
 }
 
 // same tells whether two resources must not be up at once: one address, or the data of one group.
@@ -249,7 +250,7 @@ func (c *worldChecks) begins(l *life, a action) {
 			}
 			// What is stateful must be gone, whoever should have stopped it. Without an address a web server is out of
 			// reach, so it may still be on its way down.
-			if x.stateful() || x.up() && x.config.Type != "httpd" && c.excuse(x, x) == "" {
+			if x.stateful() || x.up() && x.config.Type != "httpd" && !x.guarded() && c.excuse(x, x) == "" {
 				c.fail("%s starts %s of %s while %s has %s", l.m.name, a.Resource, a.Group, m.name, x.config.Name)
 			}
 		}
@@ -259,7 +260,13 @@ func (c *worldChecks) begins(l *life, a action) {
 // stateful: it may change data although nobody can reach it.
 func (x *ware) stateful() bool {
 	g := x.m.w.group(x.group)
-	return g != nil && g.classOf(&x.config) == classStateful
+	return g != nil && g.classOf(&x.config).writes() && !x.guarded()
+}
+
+// guarded: it is on DRBD, which does not let it change anything now.
+func (x *ware) guarded() bool {
+	s := x.m.copyOf(x.group)
+	return x.data() && s != nil && s.d.fencing && !s.writable()
 }
 
 // past: nothing that a node has said goes back.

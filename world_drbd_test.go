@@ -143,6 +143,7 @@ func (d *worldDRBD) turn() {
 				}
 			}
 		}
+	case carries && d.sides[0].ware() != nil && d.sides[1].ware() != nil: // each stands alone until one is Secondary
 	case carries:
 		d.connected = true
 		d.connects++
@@ -249,7 +250,7 @@ func (s *worldCopy) promote() (why string, hopeless bool) {
 
 // copies is what its monitor reads.
 func (s *worldCopy) copies() *copies {
-	c := &copies{Known: true, Here: true, Of: 2, Frozen: s.frozen}
+	c := &copies{Known: true, Here: true, Of: 2, Frozen: s.frozen, Guarded: s.d.fencing}
 	if s.d.connected && s.d.synced == 0 {
 		c.Peers = []string{s.peer().m.name}
 	} else {
@@ -258,10 +259,15 @@ func (s *worldCopy) copies() *copies {
 	return c
 }
 
+// writable: what is written here now is acknowledged.
+func (s *worldCopy) writable() bool {
+	return s.ware() != nil && !s.frozen && !(s.d.connected && !s.d.carries())
+}
+
 // write is a client's; false: it is not acknowledged.
 func (s *worldCopy) write(c *worldClient) bool {
-	x, d := s.ware(), s.d.w.lan.of(s.d.group)
-	if x == nil || s.frozen || s.d.connected && !s.d.carries() {
+	d := s.d.w.lan.of(s.d.group)
+	if !s.writable() {
 		return false
 	}
 	if s.version != d.newest {

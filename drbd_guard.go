@@ -1,0 +1,146 @@
+// Does DRBD freeze what it writes when it loses its peer, and ask hactl? What the kernel runs with, as `drbdsetup show` prints
+// it, and the handler in the resource file, which the kernel has drbdadm look up at each call.
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// drbdOption is one line of `drbdsetup show`.
+type drbdOption struct {
+	section string // the innermost: net, disk
+	key     string
+	value   string
+}
+
+// parseDRBDShow reads `drbdsetup show --show-defaults RESOURCE` of 8.4 and 9.
+func parseDRBDShow(out string) ([]drbdOption, error) {
+	var all []drbdOption
+	var sections []string
+	s := bufio.NewScanner(strings.NewReader(out))
+	for n := 1; s.Scan(); n++ {
+		line, _, _ := strings.Cut(s.Text(), "#")
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "":
+		case strings.HasSuffix(line, "{"):
+			name, _, _ := strings.Cut(strings.TrimSpace(strings.TrimSuffix(line, "{")), " ")
+			sections = append(sections, name)
+		case line == "}" && len(sections) > 0:
+			sections = sections[:len(sections)-1]
+		case strings.HasSuffix(line, ";") && len(sections) > 0:
+			words := strings.Fields(strings.TrimSuffix(line, ";"))
+			if len(words) == 0 {
+				return nil, fmt.Errorf("read drbdsetup show, line %d: nothing is set by %.80q", n, line)
+			}
+			all = append(all, drbdOption{section: sections[len(sections)-1], key: words[0], value: strings.Trim(strings.Join(words[1:], " "), `"`)})
+		default:
+			return nil, fmt.Errorf("read drbdsetup show, line %d: %.80q is neither a section nor an option", n, line)
+		}
+	}
+	if len(sections) > 0 {
+		return nil, fmt.Errorf("read drbdsetup show: section %q has no end", sections[len(sections)-1])
+	}
+	return all, s.Err()
+}
+
+// unguarded lists the lines that what runs lacks, as a resource file would have them. A resource that has lost its
+// connection still has the options of it; one that has none (StandAlone) shows none, and nothing is lacking there.
+func unguarded(options []drbdOption, fencing string) []string {
+	values := func(key string) (all []string) {
+		for _, o := range options {
+			if o.key == key {
+				all = append(all, o.value)
+			}
+		}
+		return all
+	}
+	other := func(than string) func(string) bool { return func(v string) bool { return v != than } }
+	var out []string
+	if v := values("fencing"); len(v) == 0 || slices.ContainsFunc(v, other("resource-and-stonith")) {
+		out = append(out, fencing+" { fencing resource-and-stonith; }")
+	}
+	if slices.ContainsFunc(values("protocol"), other("C")) {
+		out = append(out, "net { protocol C; }")
+	}
+	if slices.ContainsFunc(values("allow-two-primaries"), other("no")) {
+		out = append(out, "net { allow-two-primaries no; }")
+	}
+	return out
+}
+
+// Unguarded reads what the guard lacks. What cannot be read now is as it was.
+func (d *drbd) Unguarded(ctx context.Context) ([]string, error) {
+	missing, err := d.readGuard(ctx)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil && d.unguarded != nil {
+		return *d.unguarded, nil
+	}
+	if err == nil {
+		d.unguarded = &missing
+	}
+	return missing, err
+}
+
+func (d *drbd) readGuard(ctx context.Context) ([]string, error) {
+	out, err := d.run(ctx, "drbdsetup", "show", "--show-defaults", d.name)
+	if err != nil {
+		return nil, fmt.Errorf("read options of %s: %w", d.name, err)
+	}
+	options, err := parseDRBDShow(out)
+	if err != nil {
+		return nil, fmt.Errorf("read options of %s: %w", d.name, err)
+	}
+	fencing := "net"
+	if d.version84() {
+		fencing = "disk"
+	}
+	missing := unguarded(options, fencing)
+	out, err = d.run(ctx, "drbdadm", "-d", "fence-peer", d.name)
+	if err != nil {
+		return nil, fmt.Errorf("read handler of %s: %w", d.name, err)
+	}
+	if !handledByUs(out) {
+		missing = append(missing, fmt.Sprintf("handlers { fence-peer %q; }", handlerProgram()+" drbd fence-peer"))
+	}
+	return missing, nil
+}
+
+// handlerProgram is this program by a path that DRBD finds it at.
+func handlerProgram() string {
+	if path, err := os.Executable(); err == nil {
+		return path
+	}
+	return "/usr/sbin/hactl"
+}
+
+// handledByUs tells whether the command that drbdadm would run is hactl's handler, and can be run. Blanks come escaped.
+func handledByUs(command string) bool {
+	words := strings.Fields(strings.NewReplacer(`\ `, " ", `"`, " ", "'", " ").Replace(command))
+	for i := 0; i+2 < len(words); i++ {
+		if words[i+1] == "drbd" && words[i+2] == "fence-peer" {
+			return filepath.Base(words[i]) == "hactl" && runnable(words[i])
+		}
+	}
+	return false
+}
+
+// runnable looks where DRBD looks: it calls its handlers with a PATH of its own.
+func runnable(program string) bool {
+	dirs := []string{""}
+	if !strings.Contains(program, "/") {
+		dirs = []string{"/sbin", "/usr/sbin", "/bin", "/usr/bin", "/lib/drbd"}
+	}
+	return slices.ContainsFunc(dirs, func(dir string) bool {
+		i, err := os.Stat(filepath.Join(dir, program))
+		return err == nil && i.Mode().IsRegular() && i.Mode()&0o111 != 0
+	})
+}
