@@ -149,6 +149,51 @@ func TestEditRelaxesAGroupOnlyByItsOwnersWord(t *testing.T) {
 	}
 }
 
+// What a group may have had counts until its owner follows the edit: DRBD that was dropped, a disk that no guard helps.
+func TestGuardsOfAGroup(t *testing.T) {
+	group := func(resources ...ResourceConfig) *GroupConfig { return &GroupConfig{Name: "web", Resources: resources} }
+	r0, r1, disk := ResourceConfig{Type: "drbd", Resource: "r0"}, ResourceConfig{Type: "drbd", Resource: "r1"}, ResourceConfig{Type: "exec"}
+	s := &State{Nodes: []NodeState{{Name: "alice"}}}
+	alice := &s.Nodes[0].Enforce
+	for _, c := range []struct {
+		name     string
+		was, is  *GroupConfig // is: an edit that its owner does not follow yet
+		claimed  []string
+		want     class
+		relaxing bool
+	}{
+		{"not claimed", group(r0), nil, nil, classStateful, false},
+		{"claimed", group(r0), nil, []string{"r0"}, classGuarded, false},
+		{"one of two is claimed", group(r0, r1), nil, []string{"r1"}, classStateful, false},
+		{"both are", group(r1, r0), nil, []string{"r0", "r1"}, classGuarded, false},
+		{"beside a disk", group(r0, disk), nil, []string{"r0"}, classStateful, false},
+		{"one more by an edit", group(r0), group(r0, r1), []string{"r0"}, classStateful, false},
+		{"one less by an edit", group(r0, r1), group(r0), []string{"r0"}, classStateful, true},
+		{"a disk goes by an edit", group(r0, disk), group(r0), []string{"r0"}, classStateful, true},
+		{"a disk comes by an edit", group(r0), group(r0, disk), []string{"r0"}, classStateful, false},
+		{"all of it goes by an edit", group(r0), group(), []string{"r0"}, classGuarded, true},
+		{"a group that is in no config", nil, nil, []string{"r0"}, classStateful, false},
+	} {
+		g := &GroupState{Name: "web", Owner: "alice"}
+		g.hold(c.was, false)
+		now := c.was
+		if c.is != nil {
+			g.hold(c.is, true)
+			now = c.is
+		}
+		alice.Guarded = c.claimed
+		if got := s.class(g); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+		if got := g.relaxedBy(now); got != c.relaxing {
+			t.Errorf("%s: relaxed by its owner's word: %v", c.name, got)
+		}
+		if g.hold(now, false); now != nil && g.relaxedBy(now) {
+			t.Errorf("%s: relaxed for ever", c.name)
+		}
+	}
+}
+
 func TestLeaseProvesNothingWhereNothingResetsTheHost(t *testing.T) {
 	s := &State{Config: ConfigState{Effective: rigConfig("alice", "bob", "carol")},
 		Nodes:  []NodeState{{Name: "alice", Member: 1, Joined: true}, {Name: "bob", Member: 2, Joined: true}},

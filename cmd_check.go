@@ -196,7 +196,12 @@ func hostFindings(ctx context.Context, cfg *Config, node string) []finding {
 			case "drbd":
 				res, _ := newResource(r, env) // fails for what the check of the file has refused
 				if x, ok := res.(equipped); ok {
-					all = append(all, equipmentFinding(name, x.Lacks(ctx)))
+					err := x.Lacks(ctx)
+					all = append(all, equipmentFinding(name, err))
+					if x, ok := res.(guarded); ok && err == nil {
+						missing, err := x.Unguarded(ctx)
+						all = append(all, guardFinding(cfg, &g, r.Resource, missing, err))
+					}
 				}
 			}
 		}
@@ -214,6 +219,26 @@ func equipmentFinding(name string, lacks error) finding {
 		return finding{levelFail, name + ": " + lacks.Error(), ""}
 	}
 	return finding{levelOK, name + ": this host has what it needs", ""}
+}
+
+// guardFinding tells whether DRBD as it runs freezes what loses its peer, and what it matters.
+func guardFinding(cfg *Config, g *GroupConfig, resource string, missing []string, err error) finding {
+	switch {
+	case err != nil:
+		return finding{levelNote, fmt.Sprintf("DRBD %s: whether it freezes what loses its peer is seen when it is up: %v", resource, err), ""}
+	case len(missing) == 0 && g.class() == classGuarded && len(cfg.Nodes) > 2:
+		wait, _ := cfg.silentFor(classGuarded)
+		return finding{levelOK, fmt.Sprintf("DRBD %s: freezes what loses its peer until that is recorded, so %s is taken over %s after the last sign of its node", resource, g.Name, shortTime(wait)), ""}
+	case len(missing) == 0:
+		return finding{levelOK, fmt.Sprintf("DRBD %s: freezes what loses its peer until that is recorded", resource), ""}
+	}
+	f := finding{levelNote, fmt.Sprintf("DRBD %s: as it runs it does not freeze what loses its peer; missing: %s", resource, strings.Join(missing, " ")),
+		fmt.Sprintf("put that into its file in /etc/drbd.d on both nodes, then: drbdadm adjust %s", resource)}
+	if _, ends := cfg.silentFor(classStateful); g.class() == classGuarded && len(cfg.Nodes) > 2 && !ends && len(cfg.unfenced()) > 0 {
+		f.level = levelWarn
+		f.what += fmt.Sprintf(". When its node dies %s waits for your word that the node is off", g.Name)
+	}
+	return f
 }
 
 // agentFindings are what is wrong here with the agents of the fence devices.
@@ -376,8 +401,8 @@ func resetFindings(c *Config) []finding {
 			continue
 		}
 		data = append(data, g.Name)
-		if len(c.Nodes) < 3 {
-			continue // not by waiting is a group taken over there
+		if len(c.Nodes) < 3 || g.class() == classGuarded {
+			continue // not by waiting is a group taken over there; or DRBD itself must be looked at
 		}
 		wait, ends := c.silentFor(classStateful)
 		switch without := c.unfenced(); {

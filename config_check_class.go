@@ -57,8 +57,8 @@ func (c *checker) unproven() {
 	first := -1
 	for i := range c.cfg.Groups {
 		r := c.cfg.Groups[i].strictest()
-		if r == nil {
-			continue
+		if r == nil || c.cfg.Groups[i].class() != classStateful {
+			continue // DRBD may guard it: the file does not tell
 		}
 		if first < 0 {
 			first = i

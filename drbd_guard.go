@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -20,29 +21,28 @@ type drbdOption struct {
 	value   string
 }
 
-// parseDRBDShow reads `drbdsetup show --show-defaults RESOURCE` of 8.4 and 9.
+// drbdOptionLine is a key and its value, which may be quoted, and may be missing. What follows is a comment.
+var drbdOptionLine = regexp.MustCompile(`^([^\s;"]+)\s*("[^"]*"|[^";]*)\s*;\s*(#.*)?$`)
+
+// parseDRBDShow reads `drbdsetup show --show-defaults RESOURCE` of 8.4 and 9. Its errors quote no value: one is a secret.
 func parseDRBDShow(out string) ([]drbdOption, error) {
 	var all []drbdOption
 	var sections []string
 	s := bufio.NewScanner(strings.NewReader(out))
 	for n := 1; s.Scan(); n++ {
-		line, _, _ := strings.Cut(s.Text(), "#")
-		line = strings.TrimSpace(line)
+		line := strings.TrimSpace(s.Text())
+		option := drbdOptionLine.FindStringSubmatch(line)
 		switch {
-		case line == "":
+		case line == "" || strings.HasPrefix(line, "#"):
 		case strings.HasSuffix(line, "{"):
 			name, _, _ := strings.Cut(strings.TrimSpace(strings.TrimSuffix(line, "{")), " ")
 			sections = append(sections, name)
 		case line == "}" && len(sections) > 0:
 			sections = sections[:len(sections)-1]
-		case strings.HasSuffix(line, ";") && len(sections) > 0:
-			words := strings.Fields(strings.TrimSuffix(line, ";"))
-			if len(words) == 0 {
-				return nil, fmt.Errorf("read drbdsetup show, line %d: nothing is set by %.80q", n, line)
-			}
-			all = append(all, drbdOption{section: sections[len(sections)-1], key: words[0], value: strings.Trim(strings.Join(words[1:], " "), `"`)})
+		case option != nil && len(sections) > 0:
+			all = append(all, drbdOption{section: sections[len(sections)-1], key: option[1], value: strings.Trim(strings.TrimSpace(option[2]), `"`)})
 		default:
-			return nil, fmt.Errorf("read drbdsetup show, line %d: %.80q is neither a section nor an option", n, line)
+			return nil, fmt.Errorf("read drbdsetup show, line %d: neither a section nor an option", n)
 		}
 	}
 	if len(sections) > 0 {

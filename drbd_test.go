@@ -583,6 +583,9 @@ func TestRunToEnd(t *testing.T) {
 	if _, err := runToEnd(ctx, "/does/not/exist"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing program: %v", err)
 	}
+	if out, err := runToEnd(ctx, "sh", "-c", "sleep 5 & echo done"); out != "done\n" || err != nil {
+		t.Errorf("one that leaves a child behind: %q, %v", out, err)
+	}
 	short, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	// The grandchild holds the pipe: only the end of the whole group ends this.

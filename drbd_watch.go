@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -137,6 +138,9 @@ func runAndWait(ctx context.Context, line, name string, args ...string) (string,
 	out.most, errs.most = outputMost, outputTail
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it ended well and left a child behind that holds its pipes
+	}
 	if err == nil && out.lost {
 		err = fmt.Errorf("printed more than %d bytes", outputMost)
 	}

@@ -46,5 +46,6 @@ const (
 	eventDeviceMended = "fence-device-mended"
 	eventLeaseShorter = "lease-shortened"
 	eventStale        = "copy-stale"
+	eventUnguarded    = "data-unguarded"
 	eventFresh        = "copy-fresh"
 )

@@ -148,6 +148,7 @@ type node struct {
 
 	seen     []copySeen // of what this node writes, as the last monitor of each has read it
 	guards   []copySeen // the same, but until it is stopped
+	refused  string     // group and epoch of the handler of DRBD's that was refused last
 	waiters  []*waiter
 	version  uint64    // counts changes that status may show
 	dueAt    instant   // when advance must run at the latest

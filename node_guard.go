@@ -7,7 +7,11 @@ package main
 import (
 	"fmt"
 	"slices"
+	"time"
 )
+
+// guardRead is how soon a new owner has read how DRBD guards what it runs, at the latest.
+const guardRead = 10 * time.Second
 
 // copySeen is what the last monitor of a resource has read.
 type copySeen struct {
@@ -124,7 +128,14 @@ func (n *node) beginFencePeer(w *waiter) (*waiter, error) {
 	}
 	g := n.state.group(gc.Name)
 	if !n.writes(g) {
-		n.log.Warn(fmt.Sprintf("DRBD asks whether to go on without its peer, and may not: this node does not own %s now", gc.Name), "event", "drbd-refused", "group", gc.Name, "resource", c.Resource)
+		epoch := uint64(0)
+		if g != nil {
+			epoch = g.Epoch
+		}
+		if key := fmt.Sprintf("%s/%d", gc.Name, epoch); n.refused != key { // it asks again and again
+			n.refused = key
+			n.log.Warn(fmt.Sprintf("DRBD asks whether to go on without its peer, and may not: this node does not own %s now", gc.Name), "event", "drbd-refused", "group", gc.Name, "resource", c.Resource)
+		}
 		return nil, &hintError{msg: fmt.Sprintf("this node may not write to %s: it does not own %s now", c.Resource, gc.Name), hint: "hactl why " + gc.Name}
 	}
 	peer := n.peerNames([]string{c.Node}, 2)[0]
@@ -192,5 +203,27 @@ func (n *node) problemStale(now instant, s *Status) {
 			p.Command = fmt.Sprintf("hactl drbd unmark %s %s", m.Resource, m.Node)
 		}
 		s.Problems = append(s.Problems, p)
+	}
+}
+
+// problemUnguarded tells which groups on DRBD would wait for an operator's word, since neither DRBD nor a reset keeps a silent
+// owner from writing. The first monitor of a fresh owner must have had its time.
+func (n *node) problemUnguarded(now instant, s *Status) {
+	if len(n.config.Nodes) < 3 {
+		return
+	}
+	for i := range n.state.Groups {
+		g := &n.state.Groups[i]
+		c, owner := n.config.group(g.Name), n.state.node(g.Owner)
+		if c == nil || owner == nil || g.Phase != phaseStarted || len(g.Guards) == 0 || n.state.class(g) != classStateful ||
+			owner.Enforce.Watchdog > 0 || len(n.config.fencesOf(g.Owner)) > 0 || n.isLost(now, g.Owner) {
+			continue
+		}
+		if since := n.clusterClock(now) - g.Since; since >= guardRead {
+			s.Problems = append(s.Problems, Problem{ID: eventUnguarded, Severity: "warning", Since: since.Seconds(),
+				What: fmt.Sprintf("%s waits for your word if %s dies: DRBD there does not freeze %s when it loses its peer, and nothing resets that node",
+					g.Name, g.Owner, wordList(g.Guards, "and")),
+				Next: "it says there what is missing in DRBD's configuration", Command: fmt.Sprintf("hactl check (on %s)", g.Owner)})
+		}
 	}
 }

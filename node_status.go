@@ -409,6 +409,7 @@ func (n *node) statusProblems(now instant, s *Status) {
 		n.problemGroup(s, &s.Groups[i])
 	}
 	n.problemStale(now, s)
+	n.problemUnguarded(now, s)
 	if n.lostFork != "" && now.sub(n.lostForkAt) < time.Hour {
 		s.Problems = append(s.Problems, Problem{ID: "fork-lost", Severity: "warning", Since: now.sub(n.lostForkAt).Seconds(), What: n.lostFork,
 			Why: "one of two lives goes on", Next: "what was decided in the other is not in force; its state is kept aside in the state folder"})

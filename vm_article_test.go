@@ -4,6 +4,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +53,9 @@ func TestVMArticle(t *testing.T) {
 	l := newVMLab(t)
 	l.up("alice", "bob")
 	config, _, _ := strings.Cut(vmConfig, "[[group.resource]]")
-	l.install(config + vmStack)
+	head, rest, _ := strings.Cut(config, "[watchdog]") // DRBD's guard alone has to prove that a silent node writes no more
+	_, rest, _ = strings.Cut(rest, "[[link]]")
+	l.install(head + "[[link]]" + rest + vmStack)
 	l.makeDRBD()
 	for _, host := range []string{"alice", "bob"} {
 		l.put(host, "/usr/lib/cgi-bin/write", vmWrite, 0o755)
@@ -65,6 +68,7 @@ func TestVMArticle(t *testing.T) {
 	l.up("carol")
 	l.runsOn("web", "alice", "carol", "alice", "bob")
 	l.copied("bob has the data too")
+	l.guarded("alice")
 	l.pace = time.Second // a visit takes the emulated processor 0.2 s
 	p := l.visitor("/cgi-bin/write")
 	p.writes("alice")
@@ -81,11 +85,12 @@ func TestVMArticle(t *testing.T) {
 	p.writes("alice")
 
 	l.goesOnAlone(p)
+	l.guarded("alice")
 
 	began = time.Now()
 	l.off("alice")
 	p.writes("bob")
-	t.Logf("measured: power off under write load: written on bob after %s (%s of silence needed)", ms(time.Since(began)), vmSilence)
+	t.Logf("measured: power off under write load: written on bob after %s (%s of silence needed)", ms(time.Since(began)), vmLease*5/4)
 	n := l.keeps("bob", p)
 
 	l.up("alice")
@@ -118,6 +123,20 @@ func (l *vmLab) goesOnAlone(p *prober) {
 	l.put("alice", "/etc/drbd.d/r0.res", l.resource(), 0o644)
 	l.sh("alice", "sync") // her power goes next
 	l.keeps("alice", p)
+}
+
+// guarded waits until that owner says that DRBD guards its data, and demands that it says so to who asks it.
+func (l *vmLab) guarded(host string) {
+	l.t.Helper()
+	l.await("DRBD guards what runs on "+host, func() bool {
+		s := l.status("carol")
+		return s != nil && slices.ContainsFunc(s.Nodes, func(n NodeStatus) bool {
+			return n.Name == host && n.Enforce != nil && slices.Contains(n.Enforce.Guarded, "r0")
+		})
+	})
+	if out, _ := l.run(host, "hactl", "check"); !strings.Contains(strings.Join(strings.Fields(out), " "), "freezes what loses its peer until that is recorded, so web is taken over") {
+		l.t.Errorf("hactl check on %s: %s", host, out)
+	}
 }
 
 // makeDRBD makes the resource on two new disks, which need no sync, and a file system on it; then it is down: the cluster

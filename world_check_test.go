@@ -97,7 +97,7 @@ func (c *worldChecks) owners() {
 // holds tells whether a machine has what only one may have. One that stands still answers for no address, and what DRBD has
 // frozen writes no data.
 func (x *ware) holds() bool {
-	return x.up() && (x.data() && !x.guarded() || x.config.Type == "vip" && x.m.still() == 0)
+	return x.up() && (x.data() && !x.still() || x.config.Type == "vip" && x.m.still() == 0)
 }
 
 // same tells whether two resources must not be up at once: one address, or the data of one group.
@@ -257,17 +257,20 @@ func (c *worldChecks) begins(l *life, a action) {
 	}
 }
 
-// stateful: it may change data although nobody can reach it.
+// stateful: it may change data although nobody can reach it, and nobody keeps another from changing them too.
 func (x *ware) stateful() bool {
 	g := x.m.w.group(x.group)
 	return g != nil && g.classOf(&x.config).writes() && !x.guarded()
 }
 
-// guarded: it is on DRBD, which does not let it change anything now.
+// guarded: it is on DRBD, which promotes no other copy as long as this one may change anything. owners looks whether it does.
 func (x *ware) guarded() bool {
 	s := x.m.copyOf(x.group)
-	return x.data() && s != nil && s.d.fencing && !s.writable()
+	return x.data() && s != nil && s.d.fencing
 }
+
+// still: DRBD does not let it change anything now.
+func (x *ware) still() bool { return x.guarded() && !x.m.copyOf(x.group).writable() }
 
 // past: nothing that a node has said goes back.
 func (c *worldChecks) past(l *life) {

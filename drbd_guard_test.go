@@ -1,0 +1,92 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// What DRBD lacks to be a guard, by what `drbdsetup show` prints.
+func TestDRBDUnguarded(t *testing.T) {
+	fenced := func(show string) string {
+		return strings.Replace(show, "c-plan-ahead", "fencing resource-and-stonith;\nc-plan-ahead", 1)
+	}
+	const fencing, protocol, primaries = "disk { fencing resource-and-stonith; }", "net { protocol C; }", "net { allow-two-primaries no; }"
+	short, guarded := captured(t, "connected-uptodate-uptodate/b", "drbdsetup-show"), captured(t, "guarded/a", "drbdsetup-show-defaults")
+	for _, c := range []struct {
+		name, show string
+		want       []string
+	}{
+		{"as captured", short, []string{fencing}},
+		{"as captured, guarded", guarded, nil},
+		{"guarded, and its secret is strange", strings.Replace(guarded, `shared-secret   	""`, `shared-secret "};#{"`, 1), nil},
+		{"fenced", fenced(short), nil},
+		{"another policy", strings.Replace(fenced(short), "resource-and-stonith", "resource-only", 1), []string{fencing}},
+		{"one of two volumes", fenced(short) + fenced(short) + strings.Replace(fenced(short), "resource-and-stonith", "dont-care", 1), []string{fencing}},
+		{"protocol A", strings.Replace(fenced(short), "timeout ", "protocol A;\ntimeout ", 1), []string{protocol}},
+		{"two may be Primary", strings.Replace(fenced(short), "timeout ", "allow-two-primaries yes;\ntimeout ", 1), []string{primaries}},
+		{"all of it", strings.Replace(short, "timeout ", "protocol B; # like this\nallow-two-primaries;\ntimeout ", 1), []string{fencing, protocol, primaries}},
+	} {
+		options, err := parseDRBDShow(c.show)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if got := unguarded(options, "disk"); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	for _, bad := range []string{"resource r0 {\n", "timeout 15;\n", "resource r0 {\nwhat\n}\n", "resource r0 {\n;\n}\n", "}\n"} {
+		if options, err := parseDRBDShow(bad); err == nil {
+			t.Errorf("%q is read as %v", bad, options)
+		}
+	}
+}
+
+// DRBD's handler must be hactl, and there.
+func TestDRBDHandler(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "hactl")
+	if err := os.WriteFile(program, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(dir, "crm-fence-peer.sh")
+	for command, want := range map[string]bool{
+		strings.Replace(captured(t, "guarded/a", "drbdadm-d-fence-peer"), "/usr/local/sbin", dir, 1): true,
+		"":                                    false,
+		program + `\ drbd\ fence-peer` + "\n": true,
+		"/bin/sh -c '" + program + " drbd fence-peer'": true,
+		program + ` drbd unfence-peer`:                 false,
+		program + `x drbd fence-peer`:                  false,
+		other + ` drbd fence-peer`:                     false,
+		dir + `/none/hactl drbd fence-peer`:            false,
+		`hactl-that-is-nowhere drbd fence-peer`:        false,
+	} {
+		if got := handledByUs(command); got != want {
+			t.Errorf("%q: %v", command, got)
+		}
+	}
+	if err := os.Chmod(program, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if handledByUs(program + " drbd fence-peer") {
+		t.Error("a handler that cannot be run counts")
+	}
+}
+
+func FuzzDRBDShow(f *testing.F) {
+	f.Add("resource r0 {\n net {\n protocol C; # default\n shared-secret \"a;#{\";\n }\n}\n")
+	f.Add("resource r0 {\n}\n}\n")
+	f.Fuzz(func(t *testing.T, out string) {
+		options, err := parseDRBDShow(out)
+		if err != nil && len(options) > 0 {
+			t.Errorf("an error, %v, and yet %v", err, options)
+		}
+		for _, o := range options {
+			if o.section == "" && strings.Contains(o.key, " ") || o.key == "" {
+				t.Errorf("%+v", o)
+			}
+		}
+	})
+}
