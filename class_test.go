@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -191,6 +192,60 @@ func TestGuardsOfAGroup(t *testing.T) {
 		if g.hold(now, false); now != nil && g.relaxedBy(now) {
 			t.Errorf("%s: relaxed for ever", c.name)
 		}
+	}
+}
+
+// A node claims a guard for what its last monitor has read of a Primary, for as long as that is one.
+func TestGuardIsClaimed(t *testing.T) {
+	c := rigConfig("alice", "bob", "carol")
+	disk := ResourceConfig{Type: "drbd", Name: "disk", Resource: "r0"}
+	r := newRig(t, c)
+	r.started()
+	n := r.n
+	done := func(op string, c *copies) func() {
+		return func() {
+			d := actionDone{action: action{Group: "web", Resource: "disk", Op: op, Config: disk}, Copies: c, Condition: conditionUnknown}
+			if c != nil {
+				d.Condition = conditionRunning
+			} else if op != opMonitor {
+				d.Condition = conditionStopped
+			}
+			n.noteCopies(d)
+		}
+	}
+	read := func(guarded, frozen bool, stale ...string) func() {
+		return done(opMonitor, &copies{Known: true, Here: true, Of: 2, Guarded: guarded, Frozen: frozen, Stale: stale})
+	}
+	for _, step := range []struct {
+		name string
+		do   func()
+		want bool
+	}{
+		{"nothing is read", func() {}, false},
+		{"DRBD does not freeze it", read(false, false), false},
+		{"a copy lacks something, and that is not recorded", read(true, false, "bob"), false},
+		{"now it is", func() { n.state.Stale = []StaleCopy{{Resource: "r0", Node: "bob", ID: 9}} }, true},
+		{"the record is gone", func() { n.state.Stale = nil }, false},
+		{"frozen", read(true, true, "bob"), true},
+		{"a monitor that could not read", done(opMonitor, nil), true},
+		{"thawed", done(opThaw, nil), true},
+		{"somebody has changed DRBD", read(false, false), false},
+		{"and changed it back", read(true, false), true},
+		{"stopped", done(opStop, nil), false},
+		{"started, and not read yet", done(opStart, nil), false},
+		{"read", read(true, false), true},
+		{"it failed to stop, and was forced", done(opForce, nil), false},
+	} {
+		step.do()
+		if got := slices.Equal(n.guarded(), []string{"r0"}); got != step.want {
+			t.Errorf("%s: claimed: %v", step.name, got)
+		}
+	}
+	read(true, false)()
+	two := rigConfig("alice", "bob")
+	n.config = two
+	if claims := n.guarded(); claims != nil {
+		t.Errorf("claimed among two voters: %v", claims)
 	}
 }
 
