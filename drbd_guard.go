@@ -15,11 +15,7 @@ import (
 )
 
 // drbdOption is one line of `drbdsetup show`.
-type drbdOption struct {
-	section string // the innermost: net, disk
-	key     string
-	value   string
-}
+type drbdOption struct{ key, value string }
 
 // drbdOptionLine is a key and its value, which may be quoted, and may be missing. What follows is a comment.
 var drbdOptionLine = regexp.MustCompile(`^([^\s;"]+)\s*("[^"]*"|[^";]*)\s*;\s*(#.*)?$`)
@@ -40,7 +36,7 @@ func parseDRBDShow(out string) ([]drbdOption, error) {
 		case line == "}" && len(sections) > 0:
 			sections = sections[:len(sections)-1]
 		case option != nil && len(sections) > 0:
-			all = append(all, drbdOption{section: sections[len(sections)-1], key: option[1], value: strings.Trim(strings.TrimSpace(option[2]), `"`)})
+			all = append(all, drbdOption{key: option[1], value: strings.Trim(strings.TrimSpace(option[2]), `"`)})
 		default:
 			return nil, fmt.Errorf("read drbdsetup show, line %d: neither a section nor an option", n)
 		}

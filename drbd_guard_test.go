@@ -84,7 +84,7 @@ func FuzzDRBDShow(f *testing.F) {
 			t.Errorf("an error, %v, and yet %v", err, options)
 		}
 		for _, o := range options {
-			if o.section == "" && strings.Contains(o.key, " ") || o.key == "" {
+			if o.key == "" || strings.ContainsAny(o.key, " \t") {
 				t.Errorf("%+v", o)
 			}
 		}
