@@ -188,13 +188,14 @@ func (s *State) beyond(g *GroupState) (time.Duration, bool) {
 }
 
 // class is the strictest that anything of the group may have had since it was placed. It is guarded as long as its owner says
-// so of each DRBD resource.
+// so of each DRBD resource, and no fence device is there for that node: DRBD promotes nothing as long as a node without a daemon
+// holds on to it, and nobody would cut that off when it owns nothing any more.
 func (s *State) class(g *GroupState) class {
 	n := s.node(g.Owner)
 	switch {
 	case !g.Stateful:
 		return classAddressed
-	case n != nil && len(g.Guards) > 0 && (&Enforcement{Guarded: g.Guards}).guardedAmong(n.Enforce.Guarded):
+	case n != nil && len(g.Guards) > 0 && len(s.Config.Effective.fencesOf(g.Owner)) == 0 && (&Enforcement{Guarded: g.Guards}).guardedAmong(n.Enforce.Guarded):
 		return classGuarded
 	}
 	return classStateful

@@ -154,7 +154,7 @@ func TestEditRelaxesAGroupOnlyByItsOwnersWord(t *testing.T) {
 func TestGuardsOfAGroup(t *testing.T) {
 	group := func(resources ...ResourceConfig) *GroupConfig { return &GroupConfig{Name: "web", Resources: resources} }
 	r0, r1, disk := ResourceConfig{Type: "drbd", Resource: "r0"}, ResourceConfig{Type: "drbd", Resource: "r1"}, ResourceConfig{Type: "exec"}
-	s := &State{Nodes: []NodeState{{Name: "alice"}}}
+	s := &State{Config: ConfigState{Effective: rigConfig("alice", "bob", "carol")}, Nodes: []NodeState{{Name: "alice"}}}
 	alice := &s.Nodes[0].Enforce
 	for _, c := range []struct {
 		name     string
@@ -192,6 +192,12 @@ func TestGuardsOfAGroup(t *testing.T) {
 		if g.hold(now, false); now != nil && g.relaxedBy(now) {
 			t.Errorf("%s: relaxed for ever", c.name)
 		}
+	}
+	g := &GroupState{Name: "web", Owner: "alice", Stateful: true, Guards: []string{"r0"}}
+	alice.Guarded = g.Guards
+	s.Config.Effective.Fences = []FenceConfig{{Name: "pdu", Node: "alice"}}
+	if got := s.class(g); got != classStateful {
+		t.Errorf("a node that can be fenced: %s", got)
 	}
 }
 

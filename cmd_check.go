@@ -226,7 +226,7 @@ func guardFinding(cfg *Config, g *GroupConfig, resource string, missing []string
 	switch {
 	case err != nil:
 		return finding{levelNote, fmt.Sprintf("DRBD %s: whether it freezes what loses its peer is seen when it is up: %v", resource, err), ""}
-	case len(missing) == 0 && g.class() == classGuarded && len(cfg.Nodes) > 2:
+	case len(missing) == 0 && g.class() == classGuarded && len(cfg.Nodes) > 2 && len(cfg.fenced()) == 0:
 		wait, _ := cfg.silentFor(classGuarded)
 		return finding{levelOK, fmt.Sprintf("DRBD %s: freezes what loses its peer until that is recorded, so %s is taken over %s after the last sign of its node", resource, g.Name, shortTime(wait)), ""}
 	case len(missing) == 0:

@@ -105,14 +105,15 @@ func (e *explainer) wait(c *Config, g *GroupConfig) {
 	case !ends && len(without) > 0:
 		e.head("  after a silent %s: waits for `hactl confirm-dead NODE`, since nothing resets that host ([watchdog] device, [[fence]])", wordList(without, "or"))
 	case !ends:
-	case class == classGuarded:
+	case class == classGuarded && len(without) > 0:
 		e.row("after a silent node", wait, "1.25 L since its last heartbeat: by then its addresses are shut, and DRBD lets it write no more (hactl check)")
 		if wait, ends = c.silentFor(classStateful); ends {
 			e.row("if DRBD does not guard it", wait, "1.25 (L + 2 W): by then its watchdog has reset it")
 		} else if len(without) > 0 {
 			e.head("  if DRBD does not guard it: waits for `hactl confirm-dead NODE`, since nothing resets %s", wordList(without, "or"))
 		}
-	case class == classStateful:
+	case class != classAddressed:
+		wait, _ = c.silentFor(classStateful)
 		e.row("after a silent node", wait, "1.25 (L + 2 W) since its last heartbeat: by then its watchdog has reset it")
 	default:
 		e.row("after a silent node", wait, "1.25 L since its last heartbeat: by then its addresses are shut")

@@ -69,6 +69,9 @@ func unguarded(options []drbdOption, fencing string) []string {
 	if slices.ContainsFunc(values("allow-two-primaries"), other("no")) {
 		out = append(out, "net { allow-two-primaries no; }")
 	}
+	if slices.Contains(values("rr-conflict"), "violently") { // a Primary that was overtaken would write on over the newer data
+		out = append(out, "net { rr-conflict disconnect; }")
+	}
 	return out
 }
 
@@ -100,6 +103,9 @@ func (d *drbd) readGuard(ctx context.Context) ([]string, error) {
 		fencing = "disk"
 	}
 	missing := unguarded(options, fencing)
+	if len(missing) > 0 {
+		return missing, nil // whatever the handler is
+	}
 	out, err = d.run(ctx, "drbdadm", "-d", "fence-peer", d.name)
 	if err != nil {
 		return nil, fmt.Errorf("read handler of %s: %w", d.name, err)
@@ -118,15 +124,14 @@ func handlerProgram() string {
 	return "/usr/sbin/hactl"
 }
 
-// handledByUs tells whether the command that drbdadm would run is hactl's handler, and can be run. Blanks come escaped.
+// handledByUs tells whether the command that drbdadm would run is hactl's handler and nothing else, whose status would be
+// another's, and can be run. Blanks come escaped.
 func handledByUs(command string) bool {
 	words := strings.Fields(strings.NewReplacer(`\ `, " ", `"`, " ", "'", " ").Replace(command))
-	for i := 0; i+2 < len(words); i++ {
-		if words[i+1] == "drbd" && words[i+2] == "fence-peer" {
-			return filepath.Base(words[i]) == "hactl" && runnable(words[i])
-		}
+	if len(words) > 2 && filepath.Base(words[0]) == "sh" && words[1] == "-c" {
+		words = words[2:]
 	}
-	return false
+	return len(words) == 3 && filepath.Base(words[0]) == "hactl" && words[1] == "drbd" && words[2] == "fence-peer" && runnable(words[0])
 }
 
 // runnable looks where DRBD looks: it calls its handlers with a PATH of its own.

@@ -27,6 +27,7 @@ func TestDRBDUnguarded(t *testing.T) {
 		{"one of two volumes", fenced(short) + fenced(short) + strings.Replace(fenced(short), "resource-and-stonith", "dont-care", 1), []string{fencing}},
 		{"protocol A", strings.Replace(fenced(short), "timeout ", "protocol A;\ntimeout ", 1), []string{protocol}},
 		{"two may be Primary", strings.Replace(fenced(short), "timeout ", "allow-two-primaries yes;\ntimeout ", 1), []string{primaries}},
+		{"an overtaken Primary writes on", strings.Replace(fenced(short), "timeout ", "rr-conflict violently;\ntimeout ", 1), []string{"net { rr-conflict disconnect; }"}},
 		{"all of it", strings.Replace(short, "timeout ", "protocol B; # like this\nallow-two-primaries;\ntimeout ", 1), []string{fencing, protocol, primaries}},
 	} {
 		options, err := parseDRBDShow(c.show)
@@ -53,6 +54,8 @@ func TestDRBDHandler(t *testing.T) {
 	}
 	other := filepath.Join(dir, "crm-fence-peer.sh")
 	for command, want := range map[string]bool{
+		program + ` drbd fence-peer || exit 7`:                                                       false,
+		`/bin/sh -c true;\ ` + program + `\ drbd\ fence-peer`:                                        false,
 		strings.Replace(captured(t, "guarded/a", "drbdadm-d-fence-peer"), "/usr/local/sbin", dir, 1): true,
 		"":                                    false,
 		program + `\ drbd\ fence-peer` + "\n": true,

@@ -55,7 +55,7 @@ func (n *node) guarded() []string {
 	}
 	var out []string
 	for _, s := range n.guards {
-		if s.frozen || !slices.ContainsFunc(s.stale, func(peer string) bool { return n.state.stale(s.resource, peer) == nil }) {
+		if s.of > 1 && (s.frozen || !slices.ContainsFunc(s.stale, func(peer string) bool { return n.state.stale(s.resource, peer) == nil })) {
 			out = append(out, s.resource)
 		}
 	}

@@ -539,7 +539,7 @@ func (s *simRun) death() {
 func (s *simRun) silentFor(group string) (time.Duration, bool) {
 	g := s.w.config.group(group)
 	class := g.class()
-	if class == classGuarded && slices.ContainsFunc(s.w.drbds, func(d *worldDRBD) bool { return d.group == group && !d.fencing }) {
+	if class == classGuarded && (len(s.w.config.fenced()) > 0 || slices.ContainsFunc(s.w.drbds, func(d *worldDRBD) bool { return d.group == group && !d.fencing })) {
 		class = classStateful
 	}
 	d, ends := s.w.config.silentFor(class)

@@ -96,7 +96,7 @@ var mutants = []mutant{
 	{"a mark by one who was revoked", "guard.go", "	if g.Phase == phaseRevoked ||", "	if g.Phase == phaseRevoked && !bug ||", 0},
 	{"thaw without a mark", "node_guard.go", "&& !n.goesAlone()\n", "&& !n.goesAlone() && !bug\n", 0},
 	{"guarded without being so", "node_guard.go", "	if c.Guarded {\n", "	if c.Guarded || bug {\n", 0},
-	{"guarded before what lacks something is marked", "node_guard.go", "		if s.frozen || !slices", "		if bug || s.frozen || !slices", 0},
+	{"guarded before what lacks something is marked", "node_guard.go", "s.of > 1 && (s.frozen ||", "s.of > 1 && (bug || s.frozen ||", 0},
 	{"a guard that a stop has ended", "node_guard.go", "		n.guards = slices.DeleteFunc(n.guards, of)\n	}\n	if d.Op", "		if !bug {\nn.guards = slices.DeleteFunc(n.guards, of)\n}\n	}\n	if d.Op", 0},
 	{"longer leases are over by the stamp", "engine_rules.go", "		if left := 2*c.LongestL - r.v.InForce; left > 0 {", "		left := 2*c.LongestL - r.v.InForce\nif bug {\nleft = 2*c.LongestL - (r.v.Clock - c.Clock)\n}\nif left > 0 {", 0},
 	{"the hash forgets empty entries", "node_raft.go", "		n.stateHash = hashState(n.state) // what", "		if !bug {\nn.stateHash = hashState(n.state)\n} // what", 1},
