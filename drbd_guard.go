@@ -103,14 +103,11 @@ func (d *drbd) readGuard(ctx context.Context) ([]string, error) {
 		fencing = "disk"
 	}
 	missing := unguarded(options, fencing)
-	if len(missing) > 0 {
-		return missing, nil // whatever the handler is
-	}
 	out, err = d.run(ctx, "drbdadm", "-d", "fence-peer", d.name)
-	if err != nil {
+	if err != nil && len(missing) == 0 {
 		return nil, fmt.Errorf("read handler of %s: %w", d.name, err)
 	}
-	if !handledByUs(out) {
+	if err == nil && !handledByUs(out) {
 		missing = append(missing, fmt.Sprintf("handlers { fence-peer %q; }", handlerProgram()+" drbd fence-peer"))
 	}
 	return missing, nil

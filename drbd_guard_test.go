@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -41,6 +43,39 @@ func TestDRBDUnguarded(t *testing.T) {
 	for _, bad := range []string{"resource r0 {\n", "timeout 15;\n", "resource r0 {\nwhat\n}\n", "resource r0 {\n;\n}\n", "}\n"} {
 		if options, err := parseDRBDShow(bad); err == nil {
 			t.Errorf("%q is read as %v", bad, options)
+		}
+	}
+}
+
+// All that is missing is said at once; what cannot be read is as it was, but what is read to be missing counts.
+func TestDRBDReadsItsGuard(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "hactl")
+	if err := os.WriteFile(program, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bare, guarded := captured(t, "connected-uptodate-uptodate/b", "drbdsetup-show"), captured(t, "guarded/a", "drbdsetup-show-defaults")
+	d := &drbd{name: "r0", proc: t.TempDir(), sys: t.TempDir()}
+	for _, c := range []struct {
+		name, show, handler string // "": cannot be read
+		missing             int    // -1: not known
+	}{
+		{"nothing can be read yet", "", "", -1},
+		{"all is missing", bare, "other", 2},
+		{"nothing is", guarded, program + " drbd fence-peer", 0},
+		{"nothing can be read", "", "", 0},
+		{"its file has errors", guarded, "", 0},
+		{"its file has errors, and the kernel lacks something", bare, "", 1},
+	} {
+		d.run = func(_ context.Context, name string, _ ...string) (string, error) {
+			out := map[string]string{"drbdsetup": c.show, "drbdadm": c.handler}[name]
+			if out == "" {
+				return "", errors.New("no")
+			}
+			return out, nil
+		}
+		missing, err := d.Unguarded(t.Context())
+		if got := len(missing); err != nil && c.missing != -1 || err == nil && got != c.missing {
+			t.Errorf("%s: %q, %v", c.name, missing, err)
 		}
 	}
 }
