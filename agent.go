@@ -36,6 +36,7 @@ type order struct {
 	by      instant         // when the host is reset if it has not stopped; 0: it is not
 	known   uint64          // raft index of the state that it comes from
 	thaw    []string        // resources that may go on without their peers
+	kept    bool            // in place without a lease: what waits for frozen data does not answer, and has not failed
 }
 
 // outcome is what the agent has to say; node.go makes entries of it and repeats them until they are applied.
@@ -221,14 +222,11 @@ func (g *groupAgent) look(now instant) {
 
 // looked tells whether every resource of every group has been read, or could not be.
 func (a *agent) looked() bool {
-	for _, g := range a.groups {
-		for _, r := range g.res {
-			if r.cond == conditionUnknown && r.unknowns == 0 {
-				return false
-			}
-		}
-	}
-	return true
+	return !slices.ContainsFunc(a.groups, func(g *groupAgent) bool { return !g.looked() })
+}
+
+func (g *groupAgent) looked() bool {
+	return !slices.ContainsFunc(g.res, func(r *resourceAgent) bool { return r.cond == conditionUnknown && r.unknowns == 0 })
 }
 
 // running lists the groups that are not read back as stopped.
@@ -454,6 +452,7 @@ func (g *groupAgent) monitor(now instant) {
 		case r.cond != conditionRunning || r.busy != 0:
 		case slices.Contains(g.order.thaw, r.config.Name): // also where nothing else is touched: DRBD waits for that word alone
 			g.do(now, r, opThaw, r.config.Monitor.Timeout.D())
+		case g.order.kept && r.config.Type != "drbd":
 		case r.next <= now && r.config.Monitor.Interval > 0:
 			g.do(now, r, opMonitor, r.config.Monitor.Timeout.D())
 		}

@@ -24,7 +24,7 @@ type ClusterConfig struct {
 	WaitForAll bool   `json:"wait_for_all"`       // default true; two voters only
 	// NeedsPing are [[ping]] targets that must answer before one of two voters goes on alone.
 	NeedsPing []string `json:"needs_ping,omitempty"`
-	NoQuorum  string   `json:"no_quorum"` // "stop" (default): an owner without a majority stops ("freeze": not in this version)
+	NoQuorum  string   `json:"no_quorum"` // one of noQuorumModes; see node.lapse
 	LogLevel  string   `json:"log_level"` // debug, info (default), warning, error
 }
 

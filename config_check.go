@@ -268,6 +268,7 @@ func (c *checker) voters() {
 		c.onKey(nodePath(0), "all nodes are witnesses, and a witness runs nothing", "at least one [[node]] of role \"full\"", "")
 	}
 	c.twoNode(n)
+	c.noQuorum(n)
 	switch {
 	case n == 1:
 		c.warn(nodePath(0), "there is only one node", "two or more", "nothing can be taken over: this only restarts what fails")
@@ -280,6 +281,22 @@ func (c *checker) voters() {
 	}
 	if n != 2 && !c.cfg.Cluster.WaitForAll {
 		c.warn("cluster.wait_for_all", fmt.Sprintf("[cluster] wait_for_all has no effect with %s", count(n, "voter")), "two voters", "")
+	}
+}
+
+// noQuorum warns where "freeze" does no more than "stop".
+func (c *checker) noQuorum(voters int) {
+	if c.cfg.Cluster.NoQuorum != "freeze" {
+		return
+	}
+	const at = "cluster.no_quorum"
+	switch data := slices.IndexFunc(c.cfg.Groups, func(g GroupConfig) bool { return g.class().writes() }); {
+	case voters == 2:
+		c.warn(at, "[cluster] no_quorum \"freeze\" has no effect with 2 voters", "three voters or more, or \"stop\"",
+			"with two voters two_node says what one does without the other")
+	case data >= 0 && c.cfg.Watchdog.watched():
+		c.warn(at, "[cluster] no_quorum \"freeze\" keeps no data in place where a watchdog is configured", "no [watchdog] device, or \"stop\"",
+			"the watchdog would reset a node that kept its data without a majority")
 	}
 }
 

@@ -179,15 +179,6 @@ func checkEnum(values []string) func(string) *flaw {
 	}
 }
 
-func checkNoQuorum(v string) *flaw {
-	modes := []string{"stop"} // an owner without a majority stops; see node.lapse
-	if v == "freeze" {
-		return newFlaw("needs storage that freezes by itself (the guard), which this version lacks", oneOf(modes),
-			"without the guard an owner that froze could write again after another node took over")
-	}
-	return checkEnum(modes)(v)
-}
-
 // checkTCP wants a literal address with a port.
 func checkTCP(v string) *flaw {
 	const want = "an address and a port such as \"192.168.10.5:443\" or \"[fd00::5]:443\""

@@ -86,6 +86,7 @@ const (
 
 var (
 	twoNodeModes   = []string{"fence", "manual", "ignore"}
+	noQuorumModes  = []string{"stop", "freeze"}
 	logLevels      = []string{"debug", "info", "warning", "error"}
 	nodeRoles      = []string{"full", "witness"}
 	failbackModes  = []string{"never", "always"}
@@ -100,7 +101,7 @@ var clusterSpec = tableSpec{"[cluster]", []keySpec{
 	{key: "two_node", check: checkEnum(twoNodeModes)},
 	{key: "wait_for_all", kind: kindBool, def: "true"},
 	{key: "needs_ping", kind: kindStrings, check: checkName},
-	{key: "no_quorum", def: "stop", check: checkNoQuorum},
+	{key: "no_quorum", def: "stop", check: checkEnum(noQuorumModes)},
 	{key: "log_level", def: "info", check: checkEnum(logLevels)},
 }}
 

@@ -165,9 +165,11 @@ type nodeClock struct {
 
 // lapse is a group that this node owns and has no lease for.
 type lapse struct {
-	group string
-	since instant
-	told  bool // it had one before, and the log says that it is over
+	group  string
+	since  instant
+	told   bool    // it had one before, and the log says that it is over
+	kept   bool    // by no_quorum = "freeze" nothing is stopped yet
+	frozen instant // its data was last seen frozen
 }
 
 type noLeaseSince struct {

@@ -699,15 +699,64 @@ func (n *node) lapse(now instant, g *GroupState, o *order) {
 		}
 	}
 	o.want = wantFreeze
-	after := n.config.closeAfter()
-	if o.config.class().writes() {
+	since, after := l.since, n.config.closeAfter()
+	l.kept = n.mayKeep(now, o.config)
+	switch {
+	case l.kept && !n.hasQuorum():
+		o.kept = true
+		if !n.standsFrozen(o.config) {
+			since, after = max(since, l.frozen), lossSeen
+			break
+		}
+		l.frozen = now
+		return
+	case l.kept: // who leads grants it again, or has it taken away
+		o.kept, since = true, max(since, n.quorumSince)
+	case o.config.class().writes():
 		after, o.by = 0, n.resetAt()
 	}
-	if left := after - now.sub(l.since); left > 0 {
+	if left := after - now.sub(since); left > 0 {
 		n.wake(now.add(left))
 		return
 	}
-	o.want, o.epoch = wantStop, 0
+	l.kept = false
+	o.want, o.epoch, o.kept = wantStop, 0, false
+}
+
+// lossSeen is how soon DRBD has found out that its peer is gone: its ping-int and ping-timeout by default, three times. What
+// is connected after that stands in the way of whoever takes over, and cannot write alone.
+const lossSeen = 30 * time.Second
+
+// mayKeep tells whether no_quorum = "freeze" keeps a group in place when its lease is over: what writes is under a guard that
+// is claimed, or this daemon is new and has not looked yet. A watchdog that is petted for grants alone would reset this host.
+func (n *node) mayKeep(now instant, c *GroupConfig) bool {
+	if n.config.Cluster.NoQuorum != "freeze" || n.config.twoVoters() || n.state == nil || n.leaving || n.sick(now) != "" {
+		return false
+	}
+	switch guards := c.guards(); {
+	case !c.class().writes():
+		return true
+	case len(guards) == 0 || n.watched():
+		return false
+	default:
+		a := n.agent.group(c.Name)
+		return a == nil || !a.looked() || (&Enforcement{Guarded: guards}).guardedAmong(n.guarded())
+	}
+}
+
+// standsFrozen: nothing of the group changes any data here until the cluster has a word for it.
+func (n *node) standsFrozen(c *GroupConfig) bool {
+	for _, r := range c.guards() {
+		if !slices.ContainsFunc(n.seen, func(s copySeen) bool { return s.resource == r && s.frozen }) {
+			return false
+		}
+	}
+	return true
+}
+
+// kept tells whether a group stays in place here without a lease.
+func (n *node) kept(group string) bool {
+	return slices.ContainsFunc(n.lapsed, func(l lapse) bool { return l.group == group && l.kept })
 }
 
 // shut lets no traffic of a group's addresses through any more, until reopen or open.

@@ -203,6 +203,9 @@ func (n *node) statusGroups(now instant, s *Status, out surroundings) {
 			if n.agent.stopped(g.Name) {
 				x.State, x.Rule = "waiting", ""
 			}
+		case mine && n.kept(g.Name):
+			x.State, x.Rule = "waiting", ""
+			x.Why = fmt.Sprintf("%s is kept as it is on %s: no majority, so its addresses are shut; they open again with the next lease, and it stops when another node was given it", g.Name, n.name)
 		case mine && n.isShut(g.Name):
 			x.State, x.Rule = "waiting", "" // what the log that is known here says of it may be over
 			x.Why = fmt.Sprintf("the lease of %s is over: its addresses are shut here, and what else runs is stopped soon; another node may run it by now", n.name)

@@ -95,6 +95,12 @@ func (s *simRun) drawReplica() {
 	if chance.IntN(4) == 0 {
 		name = unfenced
 	}
+	if kept := rand.New(rand.NewPCG(s.seed, 104)); name != unfenced && len(s.setup.nodes) > 2 && kept.IntN(2) == 0 {
+		s.setup.set("no_quorum", "freeze")
+		if kept.IntN(2) == 0 {
+			s.setup.watchdog = nil // with one it has no effect
+		}
+	}
 	s.setup.groups = strings.Replace(s.setup.groups, simMount, fmt.Sprintf("type = \"drbd\"\nresource = %q\n", name)+simTimes+
 		"[[group.resource]]\n"+strings.Replace(simMount, "/dev/sdb1", "/dev/drbd0", 1), 1)
 }

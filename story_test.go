@@ -255,6 +255,8 @@ func (c *clusterSetup) set(key, value string) {
 		}), "[[group]]\n")
 	case "two_node":
 		c.cluster = append(c.cluster, fmt.Sprintf("two_node = %q\n", value))
+	case "no_quorum":
+		c.cluster = append(c.cluster, fmt.Sprintf("no_quorum = %q\n", strings.Trim(value, `"`)))
 	case "needs_ping":
 		c.cluster = append(c.cluster, fmt.Sprintf("needs_ping = [%q]\n", value))
 	default:
