@@ -102,6 +102,7 @@ type resourceAgent struct {
 	watched  bool
 	next     instant // of the monitor
 	retryAt  instant // no start before this: it waits for somebody else
+	heldAt   instant // since when its start waits for somebody else; 0: it does not
 	fitAt    instant
 	unfit    string // why this node cannot run it
 	unknowns int
@@ -531,6 +532,11 @@ func (a *agent) done(now instant, d actionDone) {
 
 func (g *groupAgent) startDone(now instant, r *resourceAgent, d actionDone) {
 	r.detail = d.Err
+	if !d.Waiting {
+		r.heldAt = 0
+	} else if r.heldAt == 0 {
+		r.heldAt = now
+	}
 	switch {
 	case d.Err == "":
 		r.cond, r.since, r.unfit, r.mustStop = conditionRunning, now, "", false
@@ -555,7 +561,7 @@ func (g *groupAgent) startDone(now instant, r *resourceAgent, d actionDone) {
 func (g *groupAgent) stopDone(now instant, r *resourceAgent, d actionDone) {
 	r.detail = d.Err
 	if d.Err == "" {
-		r.cond, r.mustStop, r.stuck, r.since = conditionStopped, false, false, now
+		r.cond, r.mustStop, r.stuck, r.since, r.heldAt = conditionStopped, false, false, now, 0
 		r.rung, r.stopErr, r.detour = rungStop, "", false
 		return
 	}

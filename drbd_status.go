@@ -134,7 +134,7 @@ func (s *drbdStatus) reachable(number int) *drbdPeer {
 // copies says where all volumes are up to date. Who is neither Primary nor connected cannot know: its disk calls itself
 // UpToDate until it learns that the other has gone on.
 func (s *drbdStatus) copies() copies {
-	c := copies{Here: len(s.Volumes) > 0, Known: s.Role == drbdPrimary, Of: 1 + len(s.Peers), Frozen: s.Suspended == "fencing"}
+	c := copies{Here: len(s.Volumes) > 0, Known: s.Role == drbdPrimary, Primary: s.Role == drbdPrimary, Of: 1 + len(s.Peers), Frozen: s.Suspended == "fencing"}
 	for _, v := range s.Volumes {
 		c.Here = c.Here && v.Disk == diskUpToDate
 	}

@@ -283,7 +283,7 @@ func (h *host) copies(ctx context.Context, r replicated) *copies {
 	}
 	if g, ok := r.(guarded); ok {
 		c.Missing, err = g.Unguarded(ctx)
-		c.Guarded = err == nil && len(c.Missing) == 0
+		c.Guarded = err == nil && c.Primary && len(c.Missing) == 0
 	}
 	return &c
 }

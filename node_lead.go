@@ -20,8 +20,9 @@ type proposal struct {
 
 // key names what an entry is about, so that it is not proposed twice at once.
 func (e *Entry) key() string {
-	if e.Kind == entryEnforce {
-		return fmt.Sprintf("%s/%v", e.Kind, *e.Enforce) // what it says now must not wait for what it said before
+	if e.Kind == entryEnforce { // what it says now must not wait for what it said before
+		said, _ := json.Marshal(e.Enforce) // of such fields it cannot fail
+		return fmt.Sprintf("%s/%s/%d/%s", e.Kind, e.Node, e.Base, said)
 	}
 	return fmt.Sprintf("%s/%s/%s/%s/%s/%s/%d/%d/%v/%x", e.Kind, e.Group, e.Resource, e.Peer, e.Ping, e.Node, e.Epoch, e.Serial, e.On, e.Request)
 }

@@ -80,11 +80,12 @@ type guarded interface {
 
 // copies is where good data is, as seen from this host.
 type copies struct {
-	Known bool     // false: out of touch and not the side that writes, so what is here may be old
-	Here  bool     // complete and up to date on this host
-	Peers []string // and on these connected peers, by the names that the resource has for them
-	Stale []string // not, or not for sure, on these, with which it is not connected or which are still copied to
-	Of    int      // how many there should be
+	Known   bool     // false: out of touch and not the side that writes, so what is here may be old
+	Here    bool     // complete and up to date on this host
+	Peers   []string // and on these connected peers, by the names that the resource has for them
+	Stale   []string // not, or not for sure, on these, with which it is not connected or which are still copied to
+	Of      int      // how many there should be
+	Primary bool     // it may be written here
 	// Frozen: what is written here waits until somebody says what became of the peers.
 	Frozen bool
 	// Guarded: it would be; else what is missing for that, where that could be read.
