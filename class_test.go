@@ -9,7 +9,7 @@ import (
 )
 
 func TestClassOfAGroupIsItsStrictest(t *testing.T) {
-	drbd, vip := ResourceConfig{Type: "drbd"}, ResourceConfig{Type: "vip"}
+	drbd, vip := ResourceConfig{Type: "drbd", Resource: "r0"}, ResourceConfig{Type: "vip"}
 	fs := func(device, state string) ResourceConfig {
 		return ResourceConfig{Type: "filesystem", Device: device, State: state}
 	}
@@ -32,6 +32,7 @@ func TestClassOfAGroupIsItsStrictest(t *testing.T) {
 		{"what is on DRBD is as that", []ResourceConfig{harmless, fs("/dev/drbd0", "")}, classAddressed},
 		{"what is on DRBD has its own word", []ResourceConfig{harmless, fs("/dev/drbd0", "stateful")}, classStateful},
 		{"the strictest of two devices", []ResourceConfig{harmless, drbd, fs("/dev/drbd/by-res/r0/0", "")}, classGuarded},
+		{"another resource's device by name", []ResourceConfig{drbd, fs("/dev/drbd/by-res/r1/0", "")}, classStateful},
 		{"another disk beside DRBD", []ResourceConfig{harmless, fs("/dev/sdb1", "")}, classStateful},
 		{"DRBD of another group", []ResourceConfig{fs("/dev/drbd0", "")}, classStateful},
 	} {
