@@ -2,7 +2,7 @@
 # make demo     two nodes, a witness and a client on this machine, in under a minute (root)
 # make bench    what a client sees of failures and moves, as medians of RUNS (5), with hactl and with other cluster managers on
 #               the same hosts (root; takes long); PEERS="hactl:default keepalived:fast" measures some alone. Then what an hour
-#               of a simulated cluster costs
+#               of a simulated cluster costs, and a grant
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make sigstop  each daemon frozen for 0.5 to 30 s, ROUNDS (3) times through the series, with a witness and with two nodes (root)
 # make chaos    random faults for FOR (30m) from SEED (a fresh one) on two nodes and a witness that are written to; prints the outages
@@ -52,6 +52,7 @@ bench: lab
 	@lab/setup iproute2 util-linux mmdebstrap
 	@lab/bench $(PEERS)
 	@GOGC=1600 go test -run '^$$' -bench SimulatedHour -benchtime 1x .
+	@go test -run '^$$' -bench '^BenchmarkGrant$$' .
 
 bench-sigstop:
 	@lab/setup iproute2 nftables util-linux
