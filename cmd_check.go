@@ -201,6 +201,7 @@ func hostFindings(ctx context.Context, cfg *Config, node string) []finding {
 					if x, ok := res.(guarded); ok && err == nil {
 						missing, err := x.Unguarded(ctx)
 						all = append(all, guardFinding(cfg, &g, r.Resource, missing, err))
+						all = append(all, adviceFindings(r.Resource, x.Advice(ctx, cfg.Heartbeat.Deadtime.D()))...)
 					}
 				}
 			}

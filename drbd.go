@@ -101,6 +101,9 @@ func (d *drbd) Status(ctx context.Context) (string, error) {
 		return "down", nil
 	}
 	line := s.summary()
+	if !d.version84() {
+		line += "; DRBD 9: parser-tested only"
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.splitBrain {

@@ -417,7 +417,7 @@ func TestDRBD9IsAskedInJSON(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(f.proc, "drbd"), []byte(proc), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := d.Status(testContext(t, generous)); got != "Primary/Secondary UpToDate/UpToDate Connected" || err != nil {
+	if got, err := d.Status(testContext(t, generous)); got != "Primary/Secondary UpToDate/UpToDate Connected; DRBD 9: parser-tested only" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 	if len(f.calls) != 1 || f.calls[0] != "drbdsetup status --json" {

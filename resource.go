@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 // resource is one thing on this host that can be started, stopped and monitored. Its methods run on goroutines of
@@ -76,6 +77,8 @@ type replicated interface {
 // guarded is one that freezes its data when a copy is lost, until the cluster has recorded that, if it is set up so.
 type guarded interface {
 	Unguarded(ctx context.Context) ([]string, error) // what is missing for that in what runs; none: it does
+	// Advice is what else of what runs works against the cluster; none also where it cannot be read.
+	Advice(ctx context.Context, deadtime time.Duration) []drbdAdvice
 }
 
 // copies is where good data is, as seen from this host.
