@@ -398,8 +398,8 @@ func TestDRBDMonitorFencingTakesTooLong(t *testing.T) {
 func TestDRBDStatusLine(t *testing.T) {
 	for state, want := range map[string]string{
 		"connected-uptodate-uptodate/a": "Primary/Secondary UpToDate/UpToDate Connected",
-		"syncsource-synctarget/a":       "Primary/Secondary UpToDate/Inconsistent Connected SyncSource 7.9%",
-		"verifying/b":                   "Secondary/Primary UpToDate/UpToDate Connected VerifyT 12.5%",
+		"syncsource-synctarget/a":       "Primary/Secondary UpToDate/Inconsistent Connected SyncSource 7.9%, 57s left",
+		"verifying/b":                   "Secondary/Primary UpToDate/UpToDate Connected VerifyT 12.5%, 1m3s left",
 		"down-never-created/a":          "down",
 	} {
 		d, _ := newFakeDRBD(t, state, nil)

@@ -290,13 +290,14 @@ func (h *host) copies(ctx context.Context, r replicated) *copies {
 
 // groupDetails is what the resources of a group have to show.
 type groupDetails struct {
-	lines map[string]string // by resource
-	data  []copies          // of those that are replicated
+	lines    map[string]string   // by resource
+	replicas map[string]*Replica // likewise
+	data     []copies            // of those that are replicated
 }
 
 // Status asks the resources of a group that have something to tell.
 func (h *host) Status(ctx context.Context, group string) groupDetails {
-	out := groupDetails{lines: map[string]string{}}
+	out := groupDetails{lines: map[string]string{}, replicas: map[string]*Replica{}}
 	for _, t := range h.of(group, "") {
 		if s, ok := t.res.(statuser); ok {
 			if line, err := s.Status(ctx); err == nil {
@@ -309,6 +310,7 @@ func (h *host) Status(ctx context.Context, group string) groupDetails {
 			c, err := r.Copies(ctx)
 			c.Known = c.Known && err == nil
 			out.data = append(out.data, c)
+			out.replicas[t.name] = c.Replica
 		}
 	}
 	return out

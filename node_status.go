@@ -333,7 +333,7 @@ func (n *node) statusResources(g *GroupState, x *GroupStatus, out surroundings) 
 	}
 	a := n.agent.group(g.Name)
 	for _, rc := range c.Resources {
-		r := ResourceStatus{Name: rc.Name, Type: rc.Type}
+		r := ResourceStatus{Name: rc.Name, Type: rc.Type, Replica: out.details[g.Name].replicas[rc.Name]}
 		if a != nil {
 			// What is stopped here is no news where another node owns the group.
 			if ra := a.resource(rc.Name); ra != nil && (g.Owner == n.name || ra.cond != conditionStopped) {
@@ -345,6 +345,9 @@ func (n *node) statusResources(g *GroupState, x *GroupStatus, out surroundings) 
 					r.Detail = ra.detail
 				}
 			}
+		}
+		if r.Detail == "" && r.Replica.hurts() {
+			r.Detail = "here: " + out.details[g.Name].lines[rc.Name]
 		}
 		for _, f := range n.state.Resources {
 			if f.Group == g.Name && f.Resource == rc.Name {

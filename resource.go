@@ -94,6 +94,7 @@ type copies struct {
 	// Guarded: it would be; else what is missing for that, where that could be read.
 	Guarded bool
 	Missing []string
+	Replica *Replica // nil where there is none to see
 }
 
 // thawer is a replicated resource that may go on without its peers when that is recorded.
