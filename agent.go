@@ -36,6 +36,22 @@ type order struct {
 	by      instant         // when the host is reset if it has not stopped; 0: it is not
 	known   uint64          // raft index of the state that it comes from
 	thaw    []string        // resources that may go on without their peers
+	rejoin  []rejoin        // resources that shall find their peers again after a split brain
+}
+
+// rejoin is what this node does for the end of a split brain: its copy gives way, or it is the good one.
+type rejoin struct {
+	resource string
+	how      string // rejoin*
+}
+
+// rejoins is the part of an operation in that.
+func (o *order) rejoins(resource, op string) string {
+	i := slices.IndexFunc(o.rejoin, func(r rejoin) bool { return r.resource == resource })
+	if i < 0 || op != opFit && (op != opMonitor || o.rejoin[i].how != rejoinKeep) {
+		return ""
+	}
+	return o.rejoin[i].how
 }
 
 // outcome is what the agent has to say; node.go makes entries of it and repeats them until they are applied.
@@ -200,7 +216,7 @@ func (g *groupAgent) do(now instant, r *resourceAgent, op string, timeout time.D
 	hint.Group = g.name
 	hint.Restart = len(r.failed) > 0 || g.started == g.order.epoch
 	g.a.actions = append(g.a.actions, action{ID: r.busy, Group: g.name, Resource: r.config.Name, Epoch: g.order.epoch, Op: op, Timeout: timeout, Hint: hint,
-		Ready: op == opFit && g.order.want == wantStop, Known: g.order.known, Config: r.config})
+		Ready: op == opFit && g.order.want == wantStop, Rejoin: g.order.rejoins(r.config.Name, op), Known: g.order.known, Config: r.config})
 }
 
 // watch turns the resource's own eyes on or off.

@@ -85,6 +85,8 @@ func Apply(s *State, index uint64, e *Entry) (events []Event, refused string) {
 		a.markStale()
 	case entryUnmark:
 		a.unmark()
+	case entryResolve:
+		a.resolve()
 	default:
 		a.refuse("no entry of kind %q is known at feature level %d", e.Kind, s.Feature)
 	}

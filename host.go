@@ -154,6 +154,11 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 		if r, ok := t.res.(replicated); ok && d.Condition == conditionRunning {
 			d.Copies = h.copies(ctx, r)
 		}
+		if r, ok := t.res.(rejoiner); ok && a.Rejoin != "" && err == nil {
+			if failed := r.Rejoin(ctx, a.Rejoin); failed != nil { // it runs well all the same
+				h.log.Warn("a split brain cannot be ended yet, it is tried again: "+failed.Error(), "event", "split-brain", "group", a.Group, "resource", a.Resource)
+			}
+		}
 	case opThaw:
 		if th, ok := t.res.(thawer); ok {
 			err = th.Thaw(ctx)
@@ -161,6 +166,9 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 	case opFit:
 		if r, ok := t.res.(readier); ok && a.Ready {
 			err = r.Ready(ctx)
+		}
+		if r, ok := t.res.(rejoiner); ok && a.Rejoin != "" && err == nil {
+			err = r.Rejoin(ctx, a.Rejoin)
 		}
 		if f, ok := t.res.(fitter); ok && err == nil {
 			err = f.Fit(ctx)

@@ -530,7 +530,7 @@ func (n *node) orders(now instant, marks *[]leaseMark) []order {
 		if c == nil {
 			continue
 		}
-		o := order{config: c, epoch: g.Epoch, again: g.Since, known: n.state.Index, thaw: n.mayThaw(g)}
+		o := order{config: c, epoch: g.Epoch, again: g.Since, known: n.state.Index, thaw: n.mayThaw(g), rejoin: n.mayRejoin(c)}
 		o.hint = startHint{Clean: g.Clean, Insist: n.config.Cluster.TwoNode == "ignore"}
 		if me := n.state.node(n.name); me != nil && me.Session == n.opt.Session {
 			o.counted = me.Serial

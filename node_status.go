@@ -565,6 +565,7 @@ func (n *node) problemGroup(s *Status, g *GroupStatus) {
 		s.problem("group-failing", "error", g.Name+": "+g.Why, "", "", "hactl cleanup "+g.Name)
 	}
 	n.problemHeld(s, state)
+	n.problemApart(s, g)
 	if p := state.Pin; p != nil && p.Node != g.Owner {
 		s.problem("pin-elsewhere", "warning", fmt.Sprintf("%s is pinned to %s but is %s", g.Name, p.Node, where(g.Owner)), "it cannot go there now",
 			"it goes there when it can", "hactl unmove "+g.Name)

@@ -46,6 +46,17 @@ type readier interface {
 	Ready(ctx context.Context) error // quick, and nothing where that is so already
 }
 
+// How a replicated resource comes together again after a split brain that somebody has judged.
+const (
+	rejoinKeep   = "keep"    // this copy is the good one
+	rejoinGiveUp = "give up" // what it alone has is thrown away
+)
+
+// rejoiner is one that can. It does nothing where the two are not kept apart.
+type rejoiner interface {
+	Rejoin(ctx context.Context, how string) error
+}
+
 // suspender is a resource whose traffic can be shut off at once and opened again without a full stop: an address.
 // Both are quick, idempotent, and neither forks.
 type suspender interface {

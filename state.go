@@ -174,6 +174,7 @@ type StaleCopy struct {
 	Group    string        `json:"group"` // then
 	Clock    time.Duration `json:"clock"`
 	Wall     int64         `json:"wall"`
+	GivenUp  bool          `json:"given_up,omitempty"` // by an operator, after a split brain: what this copy alone has is thrown away
 }
 
 // Event is a line of the history.
@@ -219,6 +220,7 @@ const (
 	entryDevice      = "device"
 	entryMark        = "mark"
 	entryUnmark      = "unmark"
+	entryResolve     = "resolve"
 )
 
 // What proves that the owner of a revoked epoch runs it no more.
@@ -244,7 +246,7 @@ type Entry struct {
 	Node     string   `json:"node,omitempty"`
 	Group    string   `json:"group,omitempty"`
 	Resource string   `json:"resource,omitempty"` // mark, unmark: DRBD's name of it
-	Peer     string   `json:"peer,omitempty"`     // mark, unmark: whose copy is meant
+	Peer     string   `json:"peer,omitempty"`     // mark, unmark, resolve: whose copy is meant
 	Ping     string   `json:"ping,omitempty"`
 	Epoch    uint64   `json:"epoch,omitempty"`
 	Proof    string   `json:"proof,omitempty"`

@@ -113,11 +113,13 @@ type ResourceStatus struct {
 
 // Replica is a DRBD resource. Its words are DRBD's own.
 type Replica struct {
-	Resource string        `json:"resource"`
-	Role     string        `json:"role"`
-	Frozen   string        `json:"frozen,omitempty"` // why its I/O waits
-	Volumes  []ReplicaDisk `json:"volumes"`
-	Peers    []ReplicaPeer `json:"peers"` // one for each volume of each peer
+	Resource string `json:"resource"`
+	Role     string `json:"role"`
+	Frozen   string `json:"frozen,omitempty"` // why its I/O waits
+	// SplitBrain: DRBD has found that each side has what the other has not, and this daemon has seen that.
+	SplitBrain bool          `json:"split_brain,omitempty"`
+	Volumes    []ReplicaDisk `json:"volumes"`
+	Peers      []ReplicaPeer `json:"peers"` // one for each volume of each peer
 }
 
 // hurts: this node's copy is not whole, or becomes so just now.
