@@ -99,6 +99,46 @@ func TestVMArticle(t *testing.T) {
 	l.must("bob", "hactl", "move", "web", "alice")
 	p.writes("alice")
 	t.Logf("measured: %d writes acknowledged before alice was back, %d in all, none lost", n, l.keeps("alice", p))
+	l.splitBrain(p)
+}
+
+// splitBrain is what an operator's hand can make: bob's copy is written to behind the cluster's back while it is cut off, with
+// DRBD's fencing taken away. It is shown when the two meet, and ended by a word, on both.
+func (l *vmLab) splitBrain(p *prober) {
+	l.tell("cut", "alice", "repl")
+	l.stale("bob's copy is stale", true)
+	p.writes("alice")
+	l.sh("bob", "sed -i 's,fencing resource-and-stonith,fencing dont-care,' /etc/drbd.d/r0.res; drbdadm adjust r0")
+	l.await("bob's copy is written to", func() bool { // the daemon there undoes it as soon as it sees it
+		_, code := l.run("bob", "sh", "-c", "drbdadm primary r0 && head -c 4096 /dev/urandom | dd of=/dev/drbd0 bs=4096 seek=1000 oflag=direct status=none; s=$?; drbdadm secondary r0; exit $s")
+		return code == 0
+	})
+	l.put("bob", "/etc/drbd.d/r0.res", l.resource(), 0o644)
+	l.tell("heal", "alice", "repl")
+	l.await("alice sees the split brain", func() bool {
+		s := l.status("alice")
+		if s == nil {
+			return false
+		}
+		p := s.testProblem("drbd-apart")
+		return p != nil && strings.Contains(p.What, "split brain") && p.Command == "hactl drbd resolve r0 --keep alice"
+	})
+	if out, code := l.run("bob", "hactl", "drbd", "resolve", "r0", "--keep", "bob", "--yes"); code == 0 || !strings.Contains(out, "alice owns web") {
+		l.t.Errorf("the copy that is in use is given up: exit status %d, %s", code, out)
+	}
+	began := time.Now()
+	l.must("bob", "hactl", "drbd", "resolve", "r0", "--keep", "alice", "--yes")
+	l.must("bob", "drbdadm", "adjust", "r0")
+	l.copied("bob has alice's data")
+	for _, host := range []string{"alice", "bob"} {
+		l.await("nothing of it is left on "+host, func() bool {
+			s := l.status(host)
+			return s != nil && s.testProblem("drbd-apart") == nil
+		})
+	}
+	p.writes("alice")
+	l.t.Logf("measured: a split brain is over %s after the word", ms(time.Since(began)))
+	l.keeps("alice", p)
 }
 
 // goesOnAlone cuts the replication alone. Alice writes on as soon as it is recorded that bob has less than she, and nothing
