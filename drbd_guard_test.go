@@ -168,7 +168,7 @@ func TestDRBDAdvice(t *testing.T) {
 	}
 	d := &drbd{name: "r0", run: func(context.Context, string, ...string) (string, error) { return guarded, nil }}
 	all := adviceFindings("r0", d.Advice(t.Context(), time.Second))
-	if len(all) != 1 || all[0].level != levelNote || !strings.Contains(all[0].what, "DRBD r0: when the other node dies, writes wait 1.5s") {
+	if len(all) != 1 || all[0].Level != levelNote || !strings.Contains(all[0].What, "DRBD r0: when the other node dies, writes wait 1.5s") {
 		t.Errorf("findings: %+v", all)
 	}
 }
