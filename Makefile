@@ -114,14 +114,14 @@ mutants:
 package:
 	rm -rf build/package
 	mkdir -p build/package
-	go build -ldflags '-X main.version=$(VERSION)' -o build/package/here . # what prints the pages, on this machine
+	GOARCH= go build -ldflags '-X main.version=$(VERSION)' -o build/package/here . # what prints the pages, on this machine
 	GOARCH=$(GOARCH) go build $(RELEASE) -ldflags '-s -w -X main.version=$(VERSION)' -o build/package/hactl .
 	sed 's,/usr/local/sbin/,/usr/sbin/,' packaging/ha.service >build/package/ha.service
 	cd build/package && for page in hactl.8 ha.toml.5; do ./here man "$${page%.?}" | gzip -9n >"$$page.gz"; done
 	cd build/package && for shell in bash zsh fish; do ./here completion $$shell >hactl.$$shell; done
 	packaging/changelog | gzip -9n >build/package/changelog.gz
 	packaging/notices >build/package/copyright
-	go build -modfile=tools/go.mod -o build/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
+	GOARCH= go build -modfile=tools/go.mod -o build/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
 
 deb rpm: package
 	VERSION=$(VERSION) GOARCH=$(GOARCH) build/nfpm package --config packaging/nfpm.yaml --packager $@ --target build/
