@@ -295,8 +295,8 @@ func (n *node) keepPace(now instant, p *peer) {
 // describe is this node's heartbeat. A full node always asks for a lease, so that what is placed on it can start at
 // once; it does not while it cannot store its state.
 func (n *node) describe(now instant) heartbeat {
-	h := heartbeat{Clock: now, Interval: n.config.Heartbeat.Interval.D(), Member: n.member, Boot: hashPrefix(n.opt.Boot),
-		Feature: uint16(n.opt.Level), Wall: n.opt.Wall(), FileHash: hashPrefix(n.opt.FileHash), Heard: n.peers.list(now, n.linkNames(), n.deadtime())}
+	h := heartbeat{Clock: now, Interval: n.config.Heartbeat.Interval.D(), Member: n.member, Boot: n.bootPrefix.of(n.opt.Boot),
+		Feature: uint16(n.opt.Level), Wall: n.opt.Wall(), FileHash: n.filePrefix.of(n.opt.FileHash), Heard: n.peers.list(now, n.linkNames(), n.deadtime())}
 	flag := func(f uint16, on bool) {
 		if on {
 			h.Flags |= f
@@ -332,7 +332,7 @@ func (n *node) describe(now instant) heartbeat {
 }
 
 func (n *node) linkNames() []string {
-	var out []string
+	out := make([]string, 0, len(n.config.Links))
 	for _, l := range n.config.Links {
 		out = append(out, l.Name)
 	}
@@ -350,7 +350,7 @@ func (n *node) leaseEnd(group string, epoch uint64) instant {
 	}
 	m := n.cons.Status().Members
 	own := !n.ledger.revoked(n.name, group, epoch) && n.state.Index >= n.confsDue()
-	var room [maxHeard + 1]string
+	var room [maxHeard + 1]string // for more than so many it takes memory
 	end := n.grants.until(group, epoch, n.appendNames(room[:0], m.Voters), n.name, own)
 	if len(m.Outgoing) > 0 {
 		end = min(end, n.grants.until(group, epoch, n.appendNames(room[:0], m.Outgoing), n.name, own))

@@ -207,7 +207,7 @@ func decodeHeartbeat(body []byte) (heartbeat, error) {
 // pair out would grant it.
 func (a *ack) encode() (body []byte, ok bool) {
 	be := binary.BigEndian
-	b := []byte{bodyVersion}
+	b := append(make([]byte, 0, 64), bodyVersion) // enough where nothing is revoked
 	for _, v := range [...]uint64{a.Seq, a.Member, a.Incarnation, uint64(a.Lease), a.Generation, uint64(a.Clock)} {
 		b = be.AppendUint64(b, v)
 	}

@@ -160,6 +160,10 @@ func (p *worldPort) datagram(m message, to string) {
 			continue
 		}
 		raw := p.sealer.seal(worldKey, m)
+		if !n.w.split {
+			p.transmit(on, raw, held) // as effect does, without memory for it
+			continue
+		}
 		p.l.effect(func() { p.transmit(on, raw, held) })
 	}
 }
