@@ -200,7 +200,8 @@ func (a *agent) forget(name string) bool {
 	if g == nil || !g.idle() {
 		return g == nil
 	}
-	a.groups = slices.DeleteFunc(a.groups, func(x *groupAgent) bool { return x == g })
+	i := slices.Index(a.groups, g)
+	a.groups = slices.Concat(a.groups[:i], a.groups[i+1:]) // anew: the old list may be gone through
 	return true
 }
 

@@ -174,6 +174,7 @@ func (n *node) view(now instant) *View {
 	v := &View{Now: now, Clock: n.clusterClock(now), InForce: now.sub(n.configAt), Self: n.name, Alone: n.alone != 0 && n.alone == n.state.Incarnation.ID && n.config.Cluster.TwoNode == "ignore",
 		ConfBusy: len(st.Members.Outgoing) > 0}
 	progress := n.cons.Progress()
+	v.Nodes, v.Groups = make([]NodeView, 0, len(n.state.Nodes)), make([]GroupView, 0, len(n.state.Groups))
 	for i := range n.state.Nodes {
 		s := &n.state.Nodes[i]
 		v.Nodes = append(v.Nodes, n.viewNode(now, s, voters, progress))

@@ -412,8 +412,12 @@ func (m *machine) start(bootstrap bool) error {
 
 // tooOld: the daemon takes no part in what it does not know.
 func (m *machine) tooOld(s *State, entries []*raftpb.Entry, level int) bool {
+	err := checkLevel(s, entries, level)
+	if err == nil {
+		return false // asked after each event
+	}
 	var old *tooOld
-	if !errors.As(checkLevel(s, entries, level), &old) {
+	if !errors.As(err, &old) {
 		return false
 	}
 	m.w.tell("%s: the cluster is at feature level %d, and this daemon, which knows no more than %d, takes no part", m.name, old.level, level)
