@@ -2,7 +2,7 @@
 # make demo     two nodes, a witness and a client on this machine, in under a minute (root)
 # make bench    what a client sees of failures and moves, as medians of RUNS (5), with hactl and with other cluster managers on
 #               the same hosts (root; takes long); PEERS="hactl:default keepalived:fast" measures some alone. Then what an hour
-#               of a simulated cluster costs
+#               of a simulated cluster costs, and a grant
 # make bench-sigstop   the active daemon frozen RUNS times (50) with default and fast timing: answers from both hosts, outages (root)
 # make sigstop  each daemon frozen for 0.5 to 30 s, ROUNDS (3) times through the series, with a witness and with two nodes (root)
 # make chaos    random faults for FOR (30m) from SEED (a fresh one) on two nodes and a witness that are written to; prints the outages
@@ -52,6 +52,7 @@ bench: lab
 	@lab/setup iproute2 util-linux mmdebstrap
 	@lab/bench $(PEERS)
 	@GOGC=1600 go test -run '^$$' -bench SimulatedHour -benchtime 1x .
+	@go test -run '^$$' -bench '^BenchmarkGrant$$' .
 
 bench-sigstop:
 	@lab/setup iproute2 nftables util-linux
@@ -113,14 +114,14 @@ mutants:
 package:
 	rm -rf build/package
 	mkdir -p build/package
-	go build -ldflags '-X main.version=$(VERSION)' -o build/package/here . # what prints the pages, on this machine
+	GOARCH= go build -ldflags '-X main.version=$(VERSION)' -o build/package/here . # what prints the pages, on this machine
 	GOARCH=$(GOARCH) go build $(RELEASE) -ldflags '-s -w -X main.version=$(VERSION)' -o build/package/hactl .
 	sed 's,/usr/local/sbin/,/usr/sbin/,' packaging/ha.service >build/package/ha.service
 	cd build/package && for page in hactl.8 ha.toml.5; do ./here man "$${page%.?}" | gzip -9n >"$$page.gz"; done
 	cd build/package && for shell in bash zsh fish; do ./here completion $$shell >hactl.$$shell; done
 	packaging/changelog | gzip -9n >build/package/changelog.gz
 	packaging/notices >build/package/copyright
-	go build -modfile=tools/go.mod -o build/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
+	GOARCH= go build -modfile=tools/go.mod -o build/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
 
 deb rpm: package
 	VERSION=$(VERSION) GOARCH=$(GOARCH) build/nfpm package --config packaging/nfpm.yaml --packager $@ --target build/

@@ -36,7 +36,23 @@ type order struct {
 	by      instant         // when the host is reset if it has not stopped; 0: it is not
 	known   uint64          // raft index of the state that it comes from
 	thaw    []string        // resources that may go on without their peers
+	rejoin  []rejoin        // resources that shall find their peers again after a split brain
 	kept    bool            // in place without a lease: what waits for frozen data does not answer, and has not failed
+}
+
+// rejoin is what this node does for the end of a split brain: its copy gives way, or it is the good one.
+type rejoin struct {
+	resource string
+	how      string // rejoin*
+}
+
+// rejoins is the part of an operation in that.
+func (o *order) rejoins(resource, op string) string {
+	i := slices.IndexFunc(o.rejoin, func(r rejoin) bool { return r.resource == resource })
+	if i < 0 || op != opFit && (op != opMonitor || o.rejoin[i].how != rejoinKeep) {
+		return ""
+	}
+	return o.rejoin[i].how
 }
 
 // outcome is what the agent has to say; node.go makes entries of it and repeats them until they are applied.
@@ -103,6 +119,7 @@ type resourceAgent struct {
 	watched  bool
 	next     instant // of the monitor
 	retryAt  instant // no start before this: it waits for somebody else
+	heldAt   instant // since when its start waits for somebody else; 0: it does not
 	fitAt    instant
 	unfit    string // why this node cannot run it
 	unknowns int
@@ -184,7 +201,8 @@ func (a *agent) forget(name string) bool {
 	if g == nil || !g.idle() {
 		return g == nil
 	}
-	a.groups = slices.DeleteFunc(a.groups, func(x *groupAgent) bool { return x == g })
+	i := slices.Index(a.groups, g)
+	a.groups = slices.Concat(a.groups[:i], a.groups[i+1:]) // anew: the old list may be gone through
 	return true
 }
 
@@ -200,7 +218,7 @@ func (g *groupAgent) do(now instant, r *resourceAgent, op string, timeout time.D
 	hint.Group = g.name
 	hint.Restart = len(r.failed) > 0 || g.started == g.order.epoch
 	g.a.actions = append(g.a.actions, action{ID: r.busy, Group: g.name, Resource: r.config.Name, Epoch: g.order.epoch, Op: op, Timeout: timeout, Hint: hint,
-		Ready: op == opFit && g.order.want == wantStop, Known: g.order.known, Config: r.config})
+		Ready: op == opFit && g.order.want == wantStop, Rejoin: g.order.rejoins(r.config.Name, op), Known: g.order.known, Config: r.config})
 }
 
 // watch turns the resource's own eyes on or off.
@@ -530,6 +548,11 @@ func (a *agent) done(now instant, d actionDone) {
 
 func (g *groupAgent) startDone(now instant, r *resourceAgent, d actionDone) {
 	r.detail = d.Err
+	if !d.Waiting {
+		r.heldAt = 0
+	} else if r.heldAt == 0 {
+		r.heldAt = now
+	}
 	switch {
 	case d.Err == "":
 		r.cond, r.since, r.unfit, r.mustStop = conditionRunning, now, "", false
@@ -554,7 +577,7 @@ func (g *groupAgent) startDone(now instant, r *resourceAgent, d actionDone) {
 func (g *groupAgent) stopDone(now instant, r *resourceAgent, d actionDone) {
 	r.detail = d.Err
 	if d.Err == "" {
-		r.cond, r.mustStop, r.stuck, r.since = conditionStopped, false, false, now
+		r.cond, r.mustStop, r.stuck, r.since, r.heldAt = conditionStopped, false, false, now, 0
 		r.rung, r.stopErr, r.detour = rungStop, "", false
 		return
 	}

@@ -48,7 +48,7 @@ func (g *GroupConfig) classOf(r *ResourceConfig) class {
 	case r.Type == "filesystem" && onDRBD(r):
 		below := class("")
 		for i := range g.Resources {
-			if d := &g.Resources[i]; d.Type == "drbd" {
+			if d := &g.Resources[i]; d.Type == "drbd" && mayBeOf(r.Device, d.Resource) {
 				below = stricter(below, g.classOf(d))
 			}
 		}
@@ -71,6 +71,13 @@ func stricter(a, b class) class {
 func (r *ResourceConfig) forcible() bool { return r.Type == "drbd" || r.Type == "exec" }
 
 func onDRBD(r *ResourceConfig) bool { return strings.HasPrefix(r.Device, "/dev/drbd") }
+
+// mayBeOf: a device of DRBD is that resource's, as far as its path tells. A number tells nothing.
+func mayBeOf(device, resource string) bool {
+	path, named := strings.CutPrefix(device, "/dev/drbd/by-res/")
+	name, _, _ := strings.Cut(path, "/")
+	return !named || name == resource
+}
 
 // strictest is the resource that gives the group its class, the first one of several; nil: all are addressed.
 func (g *GroupConfig) strictest() *ResourceConfig {

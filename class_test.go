@@ -9,7 +9,7 @@ import (
 )
 
 func TestClassOfAGroupIsItsStrictest(t *testing.T) {
-	drbd, vip := ResourceConfig{Type: "drbd"}, ResourceConfig{Type: "vip"}
+	drbd, vip := ResourceConfig{Type: "drbd", Resource: "r0"}, ResourceConfig{Type: "vip"}
 	fs := func(device, state string) ResourceConfig {
 		return ResourceConfig{Type: "filesystem", Device: device, State: state}
 	}
@@ -32,6 +32,7 @@ func TestClassOfAGroupIsItsStrictest(t *testing.T) {
 		{"what is on DRBD is as that", []ResourceConfig{harmless, fs("/dev/drbd0", "")}, classAddressed},
 		{"what is on DRBD has its own word", []ResourceConfig{harmless, fs("/dev/drbd0", "stateful")}, classStateful},
 		{"the strictest of two devices", []ResourceConfig{harmless, drbd, fs("/dev/drbd/by-res/r0/0", "")}, classGuarded},
+		{"another resource's device by name", []ResourceConfig{drbd, fs("/dev/drbd/by-res/r1/0", "")}, classStateful},
 		{"another disk beside DRBD", []ResourceConfig{harmless, fs("/dev/sdb1", "")}, classStateful},
 		{"DRBD of another group", []ResourceConfig{fs("/dev/drbd0", "")}, classStateful},
 	} {
@@ -252,6 +253,34 @@ func TestGuardIsClaimed(t *testing.T) {
 	n.config = two
 	if claims := n.guarded(); claims != nil {
 		t.Errorf("claimed among two voters: %v", claims)
+	}
+}
+
+// A copy of what a node has said before, as a proposal that is repeated makes one, takes nothing back.
+func TestEnforceIsTakenInItsOrder(t *testing.T) {
+	s := &State{Config: ConfigState{Effective: rigConfig("alice", "bob", "carol")}, Nodes: []NodeState{{Name: "alice", Session: 7, Enforced: 3}}}
+	say := func(base uint64, guarded ...string) *Entry {
+		return &Entry{Kind: entryEnforce, Node: "alice", Session: 7, Base: base, Enforce: &Enforcement{Guarded: guarded}}
+	}
+	for i, step := range []struct {
+		entry   *Entry
+		refused bool
+		want    int // how much it claims then
+	}{
+		{say(3, "r0"), false, 1},
+		{say(3), true, 1}, // begun before the claim was known: it is said again
+		{say(4), false, 0},
+		{say(3, "r0"), true, 0},
+		{say(4, "r0"), true, 0},
+		{say(6, "r0"), false, 1},
+	} {
+		_, refused := Apply(s, uint64(4+i), step.entry)
+		if (refused != "") != step.refused || len(s.Nodes[0].Enforce.Guarded) != step.want {
+			t.Errorf("step %d: refused %q, claims %v", i, refused, s.Nodes[0].Enforce.Guarded)
+		}
+	}
+	if a, b := say(3, "r0").key(), say(3).key(); a == b {
+		t.Errorf("what it says now would wait for what it said before: %s", a)
 	}
 }
 

@@ -28,7 +28,9 @@ const (
 )
 
 type finding struct {
-	level, what, hint string
+	Level string `json:"level"`
+	What  string `json:"what"`
+	Hint  string `json:"hint,omitempty"` // what to type
 }
 
 func checkCommand() *cli.Command {
@@ -36,13 +38,14 @@ func checkCommand() *cli.Command {
 		Name:      "check",
 		Category:  categoryLook,
 		Usage:     "what would hurt when the next fault comes",
-		UsageText: "hactl check [--state-dir FOLDER]",
+		UsageText: "hactl check [--json] [--state-dir FOLDER]",
 		Description: `Looks at this host, the configuration and the cluster: key file and which key each node seals
 with, how fast the state disk is for the deadtime, silent links, clocks, what two_node does not
 protect from. Where the daemon does not run it checks this host against the file.
 
 Exit status: 0 all is well, 1 warnings, 2 something must be mended.`,
 		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "json", Usage: "what is found, as JSON: level (ok, note, warn, fail), what, hint"},
 			&cli.StringFlag{Name: "state-dir", Value: defaultStateDir, Usage: "measure the disk of this `FOLDER`"},
 		},
 		Action: func(c *cli.Context) error {
@@ -57,7 +60,12 @@ Exit status: 0 all is well, 1 warnings, 2 something must be mended.`,
 				code = max(code, f.exit())
 				p.finding(f)
 			}
-			if _, err := fmt.Fprint(c.App.Writer, p.b.String()); err != nil {
+			if c.Bool("json") {
+				err = writeJSON(c.App.Writer, findings)
+			} else {
+				_, err = fmt.Fprint(c.App.Writer, p.b.String())
+			}
+			if err != nil {
 				return err
 			}
 			if code != 0 {
@@ -69,7 +77,7 @@ Exit status: 0 all is well, 1 warnings, 2 something must be mended.`,
 }
 
 func (f finding) exit() int {
-	switch f.level {
+	switch f.Level {
 	case levelWarn:
 		return 1
 	case levelFail:
@@ -80,7 +88,7 @@ func (f finding) exit() int {
 
 func (p *sheet) finding(f finding) {
 	s := styleNone
-	switch f.level {
+	switch f.Level {
 	case levelOK:
 		s = styleGood
 	case levelWarn:
@@ -89,15 +97,15 @@ func (p *sheet) finding(f finding) {
 		s = styleError
 	}
 	const hang = 6 // "ok    text"
-	for i, line := range wrap(plain(f.what), p.width-hang) {
+	for i, line := range wrap(plain(f.What), p.width-hang) {
 		label := ""
 		if i == 0 {
-			label = f.level
+			label = f.Level
 		}
 		p.line(p.paint(s, label) + strings.Repeat(" ", hang-len(label)) + line)
 	}
-	if f.hint != "" {
-		p.line(strings.Repeat(" ", hang) + "do: " + plain(f.hint))
+	if f.Hint != "" {
+		p.line(strings.Repeat(" ", hang) + "do: " + plain(f.Hint))
 	}
 }
 
@@ -201,6 +209,7 @@ func hostFindings(ctx context.Context, cfg *Config, node string) []finding {
 					if x, ok := res.(guarded); ok && err == nil {
 						missing, err := x.Unguarded(ctx)
 						all = append(all, guardFinding(cfg, &g, r.Resource, missing, err))
+						all = append(all, adviceFindings(r.Resource, x.Advice(ctx, cfg.Heartbeat.Deadtime.D()))...)
 					}
 				}
 			}
@@ -235,8 +244,8 @@ func guardFinding(cfg *Config, g *GroupConfig, resource string, missing []string
 	f := finding{levelNote, fmt.Sprintf("DRBD %s: as it runs it does not freeze what loses its peer; missing: %s", resource, strings.Join(missing, " ")),
 		fmt.Sprintf("put that into its file in /etc/drbd.d on both nodes, then: drbdadm adjust %s", resource)}
 	if _, ends := cfg.silentFor(classStateful); g.class() == classGuarded && len(cfg.Nodes) > 2 && !ends && len(cfg.unfenced()) > 0 {
-		f.level = levelWarn
-		f.what += fmt.Sprintf(". When its node dies %s waits for your word that the node is off", g.Name)
+		f.Level = levelWarn
+		f.What += fmt.Sprintf(". When its node dies %s waits for your word that the node is off", g.Name)
 	}
 	return f
 }
@@ -483,7 +492,7 @@ func statusFindings(s *Status) []finding {
 func gateFinding(s *Status) finding {
 	f := finding{levelNote, "never two: held by " + s.Enforcer, ""}
 	if s.Gate == gateLifetime {
-		f.level, f.hint = levelWarn, "mend what keeps the gate out, then: hactl status"
+		f.Level, f.Hint = levelWarn, "mend what keeps the gate out, then: hactl status"
 	}
 	return f
 }

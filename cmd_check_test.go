@@ -29,12 +29,12 @@ func TestJudgeSync(t *testing.T) {
 		{10 * time.Microsecond, 12 * time.Microsecond, levelOK, "10µs in the middle"},
 	} {
 		f := judgeSync(times(c.usual, c.worst), d)
-		if f.level != c.level || !strings.Contains(f.what, c.says) || (f.hint == "") != (c.level == levelOK) {
+		if f.Level != c.level || !strings.Contains(f.What, c.says) || (f.Hint == "") != (c.level == levelOK) {
 			t.Errorf("%s, %s: %+v", c.usual, c.worst, f)
 		}
 	}
 	// The same disk is too slow for a deadtime that is short enough.
-	if f := judgeSync(times(20*time.Millisecond, 20*time.Millisecond), 30*time.Millisecond); f.level != levelFail {
+	if f := judgeSync(times(20*time.Millisecond, 20*time.Millisecond), 30*time.Millisecond); f.Level != levelFail {
 		t.Errorf("20 ms at a deadtime of 30 ms: %+v", f)
 	}
 }
@@ -53,7 +53,7 @@ func TestMeasureSync(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
-	if all := diskFindings(filepath.Join(dir, "none"), time.Second); len(all) != 1 || all[0].level != levelWarn || all[0].hint == "" {
+	if all := diskFindings(filepath.Join(dir, "none"), time.Second); len(all) != 1 || all[0].Level != levelWarn || all[0].Hint == "" {
 		t.Errorf("a folder that is not there: %+v", all)
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
@@ -65,7 +65,7 @@ func TestMeasureSync(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if all := diskFindings(dir, time.Second); len(all) != 2 || all[0].level != levelNote || !strings.Contains(all[0].what, kept) {
+	if all := diskFindings(dir, time.Second); len(all) != 2 || all[0].Level != levelNote || !strings.Contains(all[0].What, kept) {
 		t.Errorf("with a state that was set aside: %+v", all)
 	}
 	if err := os.Remove(kept); err != nil {
@@ -74,7 +74,7 @@ func TestMeasureSync(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if all := diskFindings(dir, time.Second); len(all) != 2 || all[0].level != levelFail || all[0].hint != "chmod 700 "+dir {
+	if all := diskFindings(dir, time.Second); len(all) != 2 || all[0].Level != levelFail || all[0].Hint != "chmod 700 "+dir {
 		t.Errorf("a folder that others read: %+v", all)
 	}
 }
@@ -82,10 +82,10 @@ func TestMeasureSync(t *testing.T) {
 func TestKeyFinding(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "ha.key")
-	if f := keyFinding(file); f.level != levelFail || f.hint != "hactl keygen "+file+", or copy it from another node" {
+	if f := keyFinding(file); f.Level != levelFail || f.Hint != "hactl keygen "+file+", or copy it from another node" {
 		t.Errorf("missing: %+v", f)
 	}
-	if f := keyFinding(dir); f.level != levelFail {
+	if f := keyFinding(dir); f.Level != levelFail {
 		t.Errorf("a folder: %+v", f)
 	}
 	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
@@ -96,7 +96,7 @@ func TestKeyFinding(t *testing.T) {
 			t.Fatal(err)
 		}
 		f := keyFinding(file)
-		if f.level != level || strings.Contains(f.what, "secret") {
+		if f.Level != level || strings.Contains(f.What, "secret") {
 			t.Errorf("mode %o: %+v", mode, f)
 		}
 	}
@@ -110,7 +110,7 @@ func TestKeyFinding(t *testing.T) {
 	if err := os.Chown(file, 61234, 61234); err != nil {
 		t.Fatal(err)
 	}
-	if f := keyFinding(file); f.level != levelFail || !strings.Contains(f.what, "belongs to uid 61234") {
+	if f := keyFinding(file); f.Level != levelFail || !strings.Contains(f.What, "belongs to uid 61234") {
 		t.Errorf("somebody else's: %+v", f)
 	}
 }
@@ -119,8 +119,8 @@ func TestKeyFinding(t *testing.T) {
 func levels(all []finding) string {
 	var words []string
 	for _, f := range all {
-		word, _, _ := strings.Cut(f.what, " ")
-		words = append(words, strings.TrimSuffix(word, ":")+" "+f.level)
+		word, _, _ := strings.Cut(f.What, " ")
+		words = append(words, strings.TrimSuffix(word, ":")+" "+f.Level)
 	}
 	return strings.Join(words, ", ")
 }
@@ -143,7 +143,7 @@ func TestConfigFindings(t *testing.T) {
 			two.Cluster.NeedsPing = []string{"gateway"}
 		}
 		all := configFindings(two)
-		if got, want := levels(all), "two note, fencing note, links warn"; got != want || !strings.Contains(all[0].what, says) || !strings.Contains(all[0].hint, "witness") {
+		if got, want := levels(all), "two note, fencing note, links warn"; got != want || !strings.Contains(all[0].What, says) || !strings.Contains(all[0].Hint, "witness") {
 			t.Errorf("%s: %s, want %s: %+v", mode, got, want, all)
 		}
 	}
@@ -162,7 +162,7 @@ func TestStatusFindings(t *testing.T) {
 	}
 	silent := sampleStatus()
 	silent.Links[1].Silent = []string{"bob"}
-	if f := linkFindings(silent)[1]; f.level != levelWarn || !strings.Contains(f.what, "bob") {
+	if f := linkFindings(silent)[1]; f.Level != levelWarn || !strings.Contains(f.What, "bob") {
 		t.Errorf("silent link: %+v", f)
 	}
 	alone := sampleStatus()
@@ -170,11 +170,11 @@ func TestStatusFindings(t *testing.T) {
 		alone.Nodes[i+1].Links, alone.Nodes[i+1].Heard = nil, false
 	}
 	for _, f := range linkFindings(alone) {
-		if f.level != levelWarn || !strings.Contains(f.what, "nobody is heard") {
+		if f.Level != levelWarn || !strings.Contains(f.What, "nobody is heard") {
 			t.Errorf("a link on which nobody is heard: %+v", f)
 		}
 	}
-	if f := keysFinding(&Status{}); f.level != levelWarn {
+	if f := keysFinding(&Status{}); f.Level != levelWarn {
 		t.Errorf("no keys: %+v", f)
 	}
 }
@@ -189,7 +189,7 @@ func TestServerFindings(t *testing.T) {
 		f := newFakeSystemd("inactive")
 		f.state.Load, f.state.UnitFile = k.load, k.file
 		got := serverFindings(t.Context(), "web/httpd", newUnit(testUnit, testEnv(t), f.dial), nil)
-		if len(got) != 1 || got[0].level != k.level || got[0].hint != k.hint {
+		if len(got) != 1 || got[0].Level != k.level || got[0].Hint != k.hint {
 			t.Errorf("%s, %s: %+v", k.load, k.file, got)
 		}
 	}
@@ -197,7 +197,7 @@ func TestServerFindings(t *testing.T) {
 
 // Where nothing can be stored there is nothing to measure. /proc takes no files.
 func TestFullStateDisk(t *testing.T) {
-	if got := diskFindings("/proc", time.Second); got[len(got)-1].level != levelFail {
+	if got := diskFindings("/proc", time.Second); got[len(got)-1].Level != levelFail {
 		t.Errorf("%+v", got)
 	}
 }
@@ -208,14 +208,14 @@ func TestFileFindingUnfounded(t *testing.T) {
 	if err := os.WriteFile(name, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f := fileFinding(name, &ConfigAnswer{}); f.level != levelOK || !strings.Contains(f.what, "not founded") {
+	if f := fileFinding(name, &ConfigAnswer{}); f.Level != levelOK || !strings.Contains(f.What, "not founded") {
 		t.Errorf("%+v", f)
 	}
 }
 
 func TestFindingExit(t *testing.T) {
 	for level, want := range map[string]int{levelOK: 0, levelNote: 0, levelWarn: 1, levelFail: 2} {
-		if got := (finding{level: level}).exit(); got != want {
+		if got := (finding{Level: level}).exit(); got != want {
 			t.Errorf("%s: %d, want %d", level, got, want)
 		}
 	}
@@ -227,7 +227,7 @@ func TestFenceFindings(t *testing.T) {
 	says := func(all []finding, level, part string) {
 		t.Helper()
 		for _, f := range all {
-			if f.level == level && strings.Contains(f.what, part) {
+			if f.Level == level && strings.Contains(f.What, part) {
 				return
 			}
 		}
@@ -255,7 +255,7 @@ func TestWatchdogFinding(t *testing.T) {
 	says := func(node, level, want string) {
 		t.Helper()
 		got := watchdogFinding(c, node, dir)
-		if len(got) != 1 || got[0].level != level || !strings.Contains(got[0].what, want) {
+		if len(got) != 1 || got[0].Level != level || !strings.Contains(got[0].What, want) {
 			t.Errorf("%+v, want %s %q", got, level, want)
 		}
 	}
@@ -312,7 +312,7 @@ func TestHostLacks(t *testing.T) {
 	} {
 		found := false
 		for _, f := range all {
-			found = found || f.level == levelFail && strings.Contains(f.what, want)
+			found = found || f.Level == levelFail && strings.Contains(f.What, want)
 		}
 		if !found {
 			t.Errorf("no failure with %q in %+v", want, all)
@@ -322,11 +322,11 @@ func TestHostLacks(t *testing.T) {
 	disk := cfg.Groups[0].Resources[1]
 	disk.Device, disk.Directory = "/dev/no-such-disk", t.TempDir()
 	cfg.Groups = []GroupConfig{{Name: "g", Resources: []ResourceConfig{disk}}}
-	if f := hostFindings(t.Context(), cfg, "alice")[1]; f.level != levelFail || !strings.HasPrefix(f.what, "g/"+disk.Name+": device /dev/no-such-disk does not exist") {
+	if f := hostFindings(t.Context(), cfg, "alice")[1]; f.Level != levelFail || !strings.HasPrefix(f.What, "g/"+disk.Name+": device /dev/no-such-disk does not exist") {
 		t.Errorf("%+v", f)
 	}
 	cfg.Groups[0].Resources[0].Device, cfg.Groups[0].Resources[0].FSType = "/dev/drbd0", ""
-	if f := hostFindings(t.Context(), cfg, "alice")[1]; f.level != levelOK {
+	if f := hostFindings(t.Context(), cfg, "alice")[1]; f.Level != levelOK {
 		t.Errorf("%+v", f)
 	}
 }

@@ -136,11 +136,11 @@ func hostProblems(ctx context.Context, cfg *Config, text []byte, node, runDir st
 	}
 	problems := append(checkHost(cfg, text, node, host), checkFenceAgents(cfg, text, askAgents(ctx, cfg, node))...)
 	for _, f := range append(hostFindings(ctx, cfg, node), watchdogFinding(cfg, node, runDir)...) {
-		switch f.level {
+		switch f.Level {
 		case levelFail:
-			problems = append(problems, configError{Severity: severityError, What: f.what, Hint: f.hint})
+			problems = append(problems, configError{Severity: severityError, What: f.What, Hint: f.Hint})
 		case levelWarn:
-			problems = append(problems, configError{Severity: severityWarning, What: f.what, Hint: f.hint})
+			problems = append(problems, configError{Severity: severityWarning, What: f.What, Hint: f.Hint})
 		}
 	}
 	return problems, nil

@@ -74,6 +74,7 @@ func confirmed(c *cli.Context, q Command, word, question string) error {
 			commandConfirmDead: "once you have made sure that " + q.Node + " is off",
 			commandQuorum:      "once the others are off, or cut from network and storage",
 			commandUnmark:      "once you have given up what is missing there",
+			commandResolve:     "once you have looked at both sides",
 			commandFence:       "to switch " + q.Node + " off without a question",
 		}[q.Name]
 		return wrongUse(sure+": add --yes", "nobody can confirm it here: the input is no terminal")

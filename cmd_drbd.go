@@ -28,8 +28,29 @@ func drbdCommand() *cli.Command {
 		Name:      "drbd",
 		Category:  categoryGone,
 		Usage:     "DRBD's handlers, and data that only a lost node has whole",
-		UsageText: "hactl drbd unmark RESOURCE NODE [--yes]; hactl drbd fence-peer; hactl drbd unfence-peer",
+		UsageText: "hactl drbd resolve RESOURCE --keep NODE [--yes]; hactl drbd unmark RESOURCE NODE [--yes]; hactl drbd fence-peer; hactl drbd unfence-peer",
 		Subcommands: []*cli.Command{{
+			Name:      "resolve",
+			Usage:     "say whose copy counts after a split brain",
+			ArgsUsage: "RESOURCE",
+			UsageText: "hactl drbd resolve RESOURCE --keep NODE [--discard NODE] [--yes]",
+			Description: `After a split brain each side of DRBD's RESOURCE has written what the other has not, and DRBD keeps
+them apart. This throws away what the other node alone has: both are connected again, and its copy
+becomes as that of the node that is kept. Until that is done it runs nothing from it. Refused while
+another node than the kept one owns the group. Shows what is known of both sides, then asks for the
+name of the node that is kept. What it alone has cannot be got back afterwards: copy it
+first, or take a snapshot of the disk below.`,
+			Flags: []cli.Flag{yesFlag(), &cli.StringFlag{Name: "keep", Usage: "`NODE` whose copy is the good one"},
+				&cli.StringFlag{Name: "discard", Usage: "`NODE` whose copy is given up, where more than two run groups"}},
+			Action: func(c *cli.Context) error {
+				resource, keep, discard := c.Args().First(), c.String("keep"), c.String("discard")
+				if keep == "" {
+					return wrongUse("hactl drbd resolve RESOURCE --keep NODE", "whose copy is the good one?")
+				}
+				return confirmed(c, Command{Name: commandResolve, Resource: resource, Node: keep, Text: discard}, keep,
+					fmt.Sprintf("Throw away what others alone have of %s, and keep what %s has? Type the name of %s to confirm: ", resource, keep, keep))
+			},
+		}, {
 			Name:      "unmark",
 			Usage:     "use a copy although newer data was written elsewhere",
 			ArgsUsage: "RESOURCE NODE",

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,15 +23,17 @@ func statusCommand() *cli.Command {
 		Name:      "status",
 		Category:  categoryLook,
 		Usage:     "is my service up, where, and what needs me",
-		UsageText: "hactl status [--json] [--watch]",
+		UsageText: "hactl status [--json|--metrics] [--watch]",
 		Description: `One screen. The first line is the answer, the problems at the end each say what, since when,
 why, what happens next and what to type. --watch goes on until ^C; where the output is no
-terminal it prints a block for each change.
+terminal it prints a block for each change. --metrics is for Prometheus, as by the textfile
+collector of its node exporter; where no daemon answers it says hactl_up 0.
 
 Exit status: 0 all is well, 1 degraded (up, but the next fault may hurt), 2 down,
 3 the daemon does not run here or does not answer, 4 you may not ask it. With --watch: 0 at ^C.`,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "the whole status as JSON; with --watch one object a line"},
+			&cli.BoolFlag{Name: "metrics", Usage: "figures in the text format of Prometheus"},
 			&cli.BoolFlag{Name: "watch", Aliases: []string{"w"}, Usage: "go on until ^C"},
 		},
 		Action: func(c *cli.Context) error {
@@ -38,16 +41,28 @@ Exit status: 0 all is well, 1 degraded (up, but the next fault may hurt), 2 down
 			if err != nil {
 				return err
 			}
+			if c.Bool("metrics") && (c.Bool("json") || c.Bool("watch")) {
+				return wrongUse("hactl status --metrics", "--metrics goes with neither --json nor --watch")
+			}
 			if c.Bool("watch") {
 				return watchStatus(c, d)
 			}
 			st, err := newClient(c).status(c.Context)
 			if err != nil {
+				st = nil
+			}
+			if c.Bool("metrics") {
+				_, failed := io.WriteString(c.App.Writer, renderMetrics(st))
+				err = cmp.Or(err, failed)
+			}
+			if err != nil {
 				return err
 			}
-			if c.Bool("json") {
+			switch {
+			case c.Bool("metrics"):
+			case c.Bool("json"):
 				err = writeJSON(c.App.Writer, st)
-			} else {
+			default:
 				_, err = io.WriteString(c.App.Writer, renderStatus(st, d.width, d.color))
 			}
 			if err == nil && st.Exit() != 0 {

@@ -165,7 +165,7 @@ func (c *checker) filesystem(gi, ri int, at, label string, use resourceUse) {
 	drbdHere := false
 	for k := range g.Resources {
 		o := &g.Resources[k]
-		if o.Type == "drbd" {
+		if o.Type == "drbd" && mayBeOf(r.Device, o.Resource) {
 			drbdHere = true
 			if k > ri && strings.HasPrefix(r.Device, "/dev/drbd") {
 				c.warn(at, fmt.Sprintf("%s comes before %s/%s", label, g.Name, o.Name), "the file system after its DRBD device",

@@ -51,6 +51,7 @@ const (
 	commandFencePeer   = "fence-peer"   // Resource (DRBD's name), Node (DRBD's name; "": the only other one)
 	commandUnfencePeer = "unfence-peer" // Resource (DRBD's name)
 	commandUnmark      = "unmark"       // Resource (DRBD's name), Node, Force
+	commandResolve     = "resolve"      // Resource (DRBD's name), Node (whose copy is good), Text (whose is not; "": the only other one), Force
 )
 
 // Command is the body of POST /v1/command.
@@ -418,7 +419,7 @@ func (c Command) check(st *Status) error {
 	case commandMaintenance, commandQuorum, commandFenceTest, commandEdit:
 	case commandFencePeer, commandUnfencePeer:
 		return nil // the names are DRBD's
-	case commandUnmark:
+	case commandUnmark, commandResolve:
 		node = true
 	default:
 		return &hintError{fmt.Sprintf("the daemon knows no command %q", c.Name), "are hactl and the daemon of one version? hactl version", exitUsage}

@@ -101,6 +101,9 @@ func (d *drbd) Status(ctx context.Context) (string, error) {
 		return "down", nil
 	}
 	line := s.summary()
+	if !d.version84() {
+		line += "; DRBD 9: parser-tested only"
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.splitBrain {
@@ -115,7 +118,32 @@ func (d *drbd) Copies(ctx context.Context) (copies, error) {
 	if err != nil || s == nil {
 		return copies{}, err
 	}
-	return s.copies(), nil
+	c := s.copies()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.Replica.SplitBrain = d.splitBrain
+	return c, nil
+}
+
+// Rejoin ends a split brain that somebody has judged. Both sides stand alone then, and each is told to connect again: the one
+// that gives up its data says so with that, and DRBD takes its blocks from the other. Which of the two comes first does not
+// matter: as long as one has not said so DRBD finds the split brain again, and both stand alone for the next try.
+func (d *drbd) Rejoin(ctx context.Context, how string) error {
+	s, err := d.read(ctx)
+	if err != nil || s == nil || !slices.ContainsFunc(s.Peers, func(p drbdPeer) bool { return p.Connection == connStandAlone }) {
+		return err
+	}
+	args := []string{"connect", d.name}
+	if how == rejoinGiveUp {
+		if s.Role != drbdSecondary {
+			return fmt.Errorf("%s is %s here, so what is written here cannot be given up yet", d.name, s.Role)
+		}
+		args = []string{"connect", "--discard-my-data", d.name}
+	}
+	if _, err := d.run(ctx, "drbdadm", args...); err != nil {
+		return d.refused(ctx, strings.Join(args[:len(args)-1], " "), err)
+	}
+	return nil
 }
 
 // Thaw lets I/O go on that DRBD froze when it lost its peer.

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // drbdOption is one line of `drbdsetup show`.
@@ -89,7 +90,7 @@ func (d *drbd) Unguarded(ctx context.Context) ([]string, error) {
 	return missing, err
 }
 
-func (d *drbd) readGuard(ctx context.Context) ([]string, error) {
+func (d *drbd) options(ctx context.Context) ([]drbdOption, error) {
 	out, err := d.run(ctx, "drbdsetup", "show", "--show-defaults", d.name)
 	if err != nil {
 		return nil, fmt.Errorf("read options of %s: %w", d.name, err)
@@ -98,12 +99,29 @@ func (d *drbd) readGuard(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read options of %s: %w", d.name, err)
 	}
+	return options, nil
+}
+
+// Advice is for a person who asks.
+func (d *drbd) Advice(ctx context.Context, deadtime time.Duration) []drbdAdvice {
+	options, err := d.options(ctx)
+	if err != nil {
+		return nil // Unguarded has said so
+	}
+	return adviceFor(options, deadtime)
+}
+
+func (d *drbd) readGuard(ctx context.Context) ([]string, error) {
+	options, err := d.options(ctx)
+	if err != nil {
+		return nil, err
+	}
 	fencing := "net"
 	if d.version84() {
 		fencing = "disk"
 	}
 	missing := unguarded(options, fencing)
-	out, err = d.run(ctx, "drbdadm", "-d", "fence-peer", d.name)
+	out, err := d.run(ctx, "drbdadm", "-d", "fence-peer", d.name)
 	if err != nil && len(missing) == 0 {
 		return nil, fmt.Errorf("read handler of %s: %w", d.name, err)
 	}

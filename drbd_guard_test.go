@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 // What DRBD lacks to be a guard, by what `drbdsetup show` prints.
@@ -127,4 +128,47 @@ func FuzzDRBDShow(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestDRBDAdvice(t *testing.T) {
+	guarded := captured(t, "guarded/a", "drbdsetup-show-defaults")
+	nine := "resource r0 {\n options {\n auto-promote yes;\n quorum majority;\n on-no-quorum io-error;\n }\n}\n"
+	for _, c := range []struct {
+		name, show string
+		deadtime   time.Duration
+		want       []string // the lines that would be better
+	}{
+		{"as captured", guarded, 2 * time.Second, nil},
+		{"writes wait for longer than deadtime", guarded, time.Second, []string{"net { timeout 10; ping-int 2; connect-int 2; }"}},
+		{"no node is faster than a second", guarded, 30 * time.Millisecond, []string{"net { timeout 10; ping-int 2; connect-int 2; }"}},
+		{"DRBD's own timeout", strings.Replace(guarded, "timeout         	15;", "timeout 60; # default", 1), 2500 * time.Millisecond, []string{"net { timeout 25; ping-int 3; connect-int 3; }"}},
+		{"split brain is mended by itself", strings.NewReplacer("after-sb-0pri   	disconnect", "after-sb-0pri discard-younger-primary",
+			"after-sb-1pri   	disconnect", "after-sb-1pri discard-secondary", "after-sb-2pri   	disconnect", "after-sb-2pri call-pri-lost-after-sb").Replace(guarded), 2 * time.Second,
+			[]string{"net { after-sb-0pri disconnect; }", "net { after-sb-1pri disconnect; }", "net { after-sb-2pri disconnect; }"}},
+		{"split brain without a write", strings.NewReplacer("after-sb-0pri   	disconnect", "after-sb-0pri discard-zero-changes",
+			"after-sb-1pri   	disconnect", "after-sb-1pri consensus").Replace(guarded), 2 * time.Second, nil},
+		{"a dead peer is waited for", strings.Replace(guarded, "ping-timeout    	10", "ping-timeout 300", 1), 2 * time.Second, []string{"net { ping-timeout 5; }"}},
+		{"9 by itself", nine, time.Second, []string{"options { auto-promote no; }", "options { on-no-quorum suspend-io; }"}},
+		{"9 without a quorum of its own", strings.Replace(nine, "majority", "off", 1), time.Second, []string{"options { auto-promote no; }"}},
+	} {
+		options, err := parseDRBDShow(c.show)
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		var got []string
+		for _, a := range adviceFor(options, c.deadtime) {
+			got = append(got, a.line)
+			if harm := strings.HasPrefix(a.line, "net { after-sb"); a.harm != harm {
+				t.Errorf("%s: %q may lose data: %v", c.name, a.what, a.harm)
+			}
+		}
+		if !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	d := &drbd{name: "r0", run: func(context.Context, string, ...string) (string, error) { return guarded, nil }}
+	all := adviceFindings("r0", d.Advice(t.Context(), time.Second))
+	if len(all) != 1 || all[0].Level != levelNote || !strings.Contains(all[0].What, "DRBD r0: when the other node dies, writes wait 1.5s") {
+		t.Errorf("findings: %+v", all)
+	}
 }

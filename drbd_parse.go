@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The words are DRBD 9's; what 8.4 calls by another name is translated.
@@ -101,6 +102,7 @@ type drbdPeerVolume struct {
 	Replication drbdReplication `json:"replication"`
 	PeerDisk    drbdDisk        `json:"peer_disk"`
 	Done        float64         `json:"done"`        // percent; -1: not told
+	Left        time.Duration   `json:"left"`        // until the sync or verify is over, as DRBD reckons; 0: not told
 	OutOfSync   uint64          `json:"out_of_sync"` // KiB
 	Paused      string          `json:"paused,omitempty"`
 }
@@ -456,6 +458,7 @@ type drbdJSON struct {
 			OutOfSync   uint64          `json:"out-of-sync"`
 			Done        *float64        `json:"done"`
 			InSync      *float64        `json:"percent-in-sync"`
+			Left        *float64        `json:"estimated-seconds-to-finish"`
 		} `json:"peer_devices"`
 	} `json:"connections"`
 }
@@ -495,6 +498,9 @@ func (j *drbdJSON) status() drbdStatus {
 			}
 			if v.Replication.moving() {
 				v.Done = percentOf(d.Done, d.InSync)
+				if d.Left != nil && *d.Left > 0 && *d.Left < drbdLongest.Seconds() {
+					v.Left = time.Duration(*d.Left) * time.Second
+				}
 			}
 			p.Volumes = append(p.Volumes, v)
 		}
@@ -503,6 +509,9 @@ func (j *drbdJSON) status() drbdStatus {
 	s.settle()
 	return s
 }
+
+// drbdLongest is more than any sync takes that DRBD knows the end of.
+const drbdLongest = 365 * 24 * time.Hour
 
 // percentOf is the first that is told and is a percentage.
 func percentOf(values ...*float64) float64 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // parseDRBDText reads `drbdsetup status [--verbose] [--statistics]` of 8.4 and 9. A short status leaves out what is
@@ -153,6 +154,7 @@ type procMinor struct {
 	Suspended      bool
 	OutOfSync      uint64  // KiB
 	Done           float64 // percent of the sync or verify that runs; -1: none runs
+	Left           time.Duration
 }
 
 func (p *procDRBD) minor(n int) *procMinor {
@@ -242,6 +244,13 @@ func (m *procMinor) more(line string, words []string) error {
 			m.OutOfSync = n
 		}
 	}
+	if _, rest, ok := strings.Cut(line, "finish: "); ok {
+		var hours, minutes, seconds int
+		if n, _ := fmt.Sscanf(rest, "%d:%d:%d", &hours, &minutes, &seconds); n != 3 || min(hours, minutes, seconds) < 0 || hours > int(drbdLongest.Hours()) {
+			return fmt.Errorf("finish: expected H:MM:SS, got %q", rest)
+		}
+		m.Left = time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute + time.Duration(seconds)*time.Second
+	}
 	for _, mark := range []string{"sync'ed:", "verified:"} {
 		_, rest, ok := strings.Cut(line, mark)
 		if !ok {
@@ -280,7 +289,7 @@ func (m *procMinor) status(name string) drbdStatus {
 	s := drbdStatus{Name: name, Role: m.Role,
 		Volumes: []drbdVolume{{Minor: m.Minor, Disk: m.Disk}},
 		Peers: []drbdPeer{{Connection: m.Connection, Role: m.PeerRole,
-			Volumes: []drbdPeerVolume{{Replication: m.Replication, PeerDisk: m.PeerDisk, Done: m.Done, OutOfSync: m.OutOfSync}}}}}
+			Volumes: []drbdPeerVolume{{Replication: m.Replication, PeerDisk: m.PeerDisk, Done: m.Done, Left: m.Left, OutOfSync: m.OutOfSync}}}}}
 	if m.Suspended {
 		s.Suspended = "yes"
 	}

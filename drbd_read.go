@@ -106,7 +106,7 @@ func (d *drbd) fillProgress(s *drbdStatus) {
 		v := &s.Peers[0].Volumes[i]
 		m := p.minor(s.volumeOrZero(v.Number).Minor)
 		if m != nil && m.Done >= 0 && v.Replication == m.Replication {
-			v.Done = m.Done
+			v.Done, v.Left = m.Done, m.Left
 		}
 	}
 }

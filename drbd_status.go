@@ -75,6 +75,9 @@ func (v *drbdPeerVolume) progress(numbered bool) string {
 	if v.Done >= 0 {
 		s += fmt.Sprintf(" %.1f%%", v.Done)
 	}
+	if v.Left > 0 {
+		s += fmt.Sprintf(", %s left", v.Left)
+	}
 	if v.Paused != "" {
 		s += " (paused by " + v.Paused + ")"
 	}
@@ -134,7 +137,8 @@ func (s *drbdStatus) reachable(number int) *drbdPeer {
 // copies says where all volumes are up to date. Who is neither Primary nor connected cannot know: its disk calls itself
 // UpToDate until it learns that the other has gone on.
 func (s *drbdStatus) copies() copies {
-	c := copies{Here: len(s.Volumes) > 0, Known: s.Role == drbdPrimary, Of: 1 + len(s.Peers), Frozen: s.Suspended == "fencing"}
+	c := copies{Here: len(s.Volumes) > 0, Known: s.Role == drbdPrimary, Primary: s.Role == drbdPrimary, Of: 1 + len(s.Peers), Frozen: s.Suspended == "fencing",
+		Replica: s.replica()}
 	for _, v := range s.Volumes {
 		c.Here = c.Here && v.Disk == diskUpToDate
 	}
@@ -152,6 +156,26 @@ func (s *drbdStatus) copies() copies {
 		}
 	}
 	return c
+}
+
+// replica is all of it for people and programs.
+func (s *drbdStatus) replica() *Replica {
+	r := &Replica{Resource: s.Name, Role: string(s.Role), Frozen: s.Suspended, Volumes: []ReplicaDisk{}, Peers: []ReplicaPeer{}}
+	for _, v := range s.Volumes {
+		r.Volumes = append(r.Volumes, ReplicaDisk{v.Number, string(v.Disk)})
+	}
+	for i := range s.Peers {
+		p := &s.Peers[i]
+		for _, v := range p.Volumes {
+			x := ReplicaPeer{Name: p.label(), Volume: v.Number, Connection: string(p.Connection), Role: string(p.Role), Disk: string(v.PeerDisk),
+				Replication: string(v.Replication), OutOfSync: v.OutOfSync << 10, Left: v.Left.Seconds()}
+			if v.Done >= 0 {
+				x.Done = &v.Done
+			}
+			r.Peers = append(r.Peers, x)
+		}
+	}
+	return r
 }
 
 // primaryPeer is a connected peer that is Primary.

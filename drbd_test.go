@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -398,8 +399,8 @@ func TestDRBDMonitorFencingTakesTooLong(t *testing.T) {
 func TestDRBDStatusLine(t *testing.T) {
 	for state, want := range map[string]string{
 		"connected-uptodate-uptodate/a": "Primary/Secondary UpToDate/UpToDate Connected",
-		"syncsource-synctarget/a":       "Primary/Secondary UpToDate/Inconsistent Connected SyncSource 7.9%",
-		"verifying/b":                   "Secondary/Primary UpToDate/UpToDate Connected VerifyT 12.5%",
+		"syncsource-synctarget/a":       "Primary/Secondary UpToDate/Inconsistent Connected SyncSource 7.9%, 57s left",
+		"verifying/b":                   "Secondary/Primary UpToDate/UpToDate Connected VerifyT 12.5%, 1m3s left",
 		"down-never-created/a":          "down",
 	} {
 		d, _ := newFakeDRBD(t, state, nil)
@@ -417,7 +418,7 @@ func TestDRBD9IsAskedInJSON(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(f.proc, "drbd"), []byte(proc), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := d.Status(testContext(t, generous)); got != "Primary/Secondary UpToDate/UpToDate Connected" || err != nil {
+	if got, err := d.Status(testContext(t, generous)); got != "Primary/Secondary UpToDate/UpToDate Connected; DRBD 9: parser-tested only" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 	if len(f.calls) != 1 || f.calls[0] != "drbdsetup status --json" {
@@ -681,6 +682,37 @@ func TestDRBDThaw(t *testing.T) {
 	d, f = newFakeDRBD(t, "suspended-by-user/a", nil)
 	if err := d.Thaw(ctx); err != nil || f.called("drbdadm resume-io r0") != 0 {
 		t.Errorf("what an operator froze: %v", err)
+	}
+}
+
+func TestDRBDRejoin(t *testing.T) {
+	const primary, secondary = "split-brain/a", "outdated-standalone/b"
+	for _, c := range []struct {
+		name, state, how string
+		calls            string // the one command; "": none
+		refused          string
+	}{
+		{"the good copy, in use", primary, rejoinKeep, "drbdadm connect r0", ""},
+		{"the good copy", secondary, rejoinKeep, "drbdadm connect r0", ""},
+		{"the other one", secondary, rejoinGiveUp, "drbdadm connect --discard-my-data r0", ""},
+		{"the other one, still written to", primary, rejoinGiveUp, "", "cannot be given up yet"},
+		{"connected again", "connected-uptodate-uptodate/a", rejoinGiveUp, "", ""},
+		{"waiting for the peer", "link-cut/b", rejoinGiveUp, "", ""},
+	} {
+		d, f := newFakeDRBD(t, c.state, map[string][]string{"drbdadm connect": {"ok connected-uptodate-uptodate/a"}})
+		err := d.Rejoin(testContext(t, generous), c.how)
+		if c.refused == "" && err != nil || c.refused != "" && (err == nil || !strings.Contains(err.Error(), c.refused)) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		calls := slices.DeleteFunc(f.calls, func(call string) bool { return strings.HasPrefix(call, "drbdsetup") })
+		if got := strings.Join(calls, "; "); got != c.calls {
+			t.Errorf("%s: called %q, want %q", c.name, got, c.calls)
+		}
+	}
+	d, _ := newFakeDRBD(t, primary, nil)
+	d.noteSplitBrain("r0" + splitBrainReason)
+	if c, err := d.Copies(testContext(t, generous)); err != nil || !c.Replica.SplitBrain || c.Replica.Peers[0].OutOfSync != 36<<10 {
+		t.Errorf("as status has it: %+v, %v", c.Replica, err)
 	}
 }
 

@@ -85,6 +85,8 @@ func Apply(s *State, index uint64, e *Entry) (events []Event, refused string) {
 		a.markStale()
 	case entryUnmark:
 		a.unmark()
+	case entryResolve:
+		a.resolve()
 	default:
 		a.refuse("no entry of kind %q is known at feature level %d", e.Kind, s.Feature)
 	}
@@ -271,7 +273,7 @@ func (a *applying) join() {
 	if f := a.s.fence(n.Name); f != nil && (rebooted || f.Phase == fenceConfirmed) {
 		a.dropFence(n.Name) // it spoke of the boot before, or was wrong: either way it proves nothing of what comes now
 	}
-	n.Enforce = Enforcement{}
+	n.Enforce, n.Enforced = Enforcement{}, a.s.Index
 	if a.e.Enforce != nil {
 		n.Enforce = *a.e.Enforce
 	}
@@ -653,8 +655,12 @@ func (a *applying) enforce() {
 		a.refuse("no change, or of another session")
 		return
 	}
+	if n.Enforced != a.e.Base { // a copy that comes late must not take back what was said since
+		a.refuse("%s has said something else at %d, after %d", n.Name, n.Enforced, a.e.Base)
+		return
+	}
 	was := n.Enforce
-	n.Enforce = *a.e.Enforce
+	n.Enforce, n.Enforced = *a.e.Enforce, a.s.Index
 	if was.equalBut(&n.Enforce) {
 		return // no news
 	}

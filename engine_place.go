@@ -10,8 +10,10 @@ import (
 
 // candidates lists the full nodes, those that may take the group first, best first, each with a sentence.
 func (r *ruling) candidates() []Candidate {
-	var out []Candidate
-	for _, n := range r.s.Config.Effective.Nodes {
+	nodes := r.s.Config.Effective.Nodes
+	out := make([]Candidate, 0, len(nodes))
+	for i := range nodes {
+		n := &nodes[i]
 		if n.witness() {
 			continue
 		}

@@ -118,8 +118,10 @@ func Decide(s *State, v *View) Decision {
 		return d
 	}
 	r := &ruling{s: s, v: v, d: &d}
-	for _, g := range s.Groups {
-		r.planned = append(r.planned, groupOwner{g.Name, g.Owner})
+	d.Verdicts = make([]Verdict, 0, len(s.Groups))
+	r.planned = make([]groupOwner, 0, len(s.Groups))
+	for i := range s.Groups {
+		r.planned = append(r.planned, groupOwner{s.Groups[i].Name, s.Groups[i].Owner})
 	}
 	for _, rule := range clusterRules() {
 		if rule.then(r) { // cluster rules do not exclude each other; conf changes do, by themselves

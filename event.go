@@ -46,6 +46,7 @@ const (
 	eventDeviceMended = "fence-device-mended"
 	eventLeaseShorter = "lease-shortened"
 	eventStale        = "copy-stale"
+	eventResolved     = "split-brain-resolved"
 	eventUnguarded    = "data-unguarded"
 	eventFresh        = "copy-fresh"
 )

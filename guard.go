@@ -88,11 +88,12 @@ func (a *applying) markStale() {
 		return
 	}
 	m := StaleCopy{Resource: a.e.Resource, Node: a.e.Peer, ID: a.s.Index, By: g.Owner, Group: g.Name, Clock: a.s.Clock, Wall: a.e.Wall}
-	i, found := a.s.findStale(m.Resource, m.Node)
-	if found {
-		a.s.Stale[i] = m
+	if old := a.s.stale(m.Resource, m.Node); old != nil {
+		m.GivenUp = old.GivenUp
+		*old = m
 		return
 	}
+	i, _ := a.s.findStale(m.Resource, m.Node)
 	a.s.Stale = slices.Insert(a.s.Stale, i, m)
 	a.event(eventStale, m.Node, g.Name, "%s goes on without %s, whose copy of %s is stale from now on", m.By, m.Node, m.Resource)
 }
@@ -116,8 +117,36 @@ func (a *applying) unmark() {
 		return
 	}
 	a.event(eventFresh, m.Node, m.Group, "%s", text)
-	i, _ := a.s.findStale(m.Resource, m.Node)
-	a.s.Stale = slices.Delete(a.s.Stale, i, i+1)
+	a.lift(m.Resource, m.Node)
+}
+
+func (a *applying) lift(resource, node string) {
+	if i, found := a.s.findStale(resource, node); found {
+		a.s.Stale = slices.Delete(a.s.Stale, i, i+1)
+	}
+}
+
+// resolve is an operator's word on a split brain: one copy is the good one, and what the other alone has is thrown away. Nobody
+// else may write meanwhile. The mark goes when that copy is complete again, as every mark does.
+func (a *applying) resolve() {
+	c := a.s.Config.Effective
+	g := c.groupOn(a.e.Resource)
+	for _, name := range []string{a.e.Node, a.e.Peer} {
+		if n := c.node(name); g == nil || n == nil || n.witness() || a.e.Node == a.e.Peer {
+			a.refuse("%s and %s are not two nodes with a copy of %s", a.e.Node, a.e.Peer, a.e.Resource)
+			return
+		}
+	}
+	if owner := a.s.writerOf(a.e.Resource); owner != "" && owner != a.e.Node {
+		a.refuse("%s may write to %s", owner, a.e.Resource)
+		return
+	}
+	a.lift(a.e.Resource, a.e.Node)
+	a.lift(a.e.Resource, a.e.Peer)
+	i, _ := a.s.findStale(a.e.Resource, a.e.Peer)
+	a.s.Stale = slices.Insert(a.s.Stale, i, StaleCopy{Resource: a.e.Resource, Node: a.e.Peer, ID: a.s.Index, By: a.e.Node, Group: g.Name,
+		Clock: a.s.Clock, Wall: a.e.Wall, GivenUp: true})
+	a.event(eventResolved, a.e.Peer, g.Name, "%s's copy of %s is the good one by the word of %s: what %s alone has is thrown away", a.e.Node, a.e.Resource, a.e.By, a.e.Peer)
 }
 
 // writerOf is the owner of the group that has a DRBD resource, "" if nobody owns it.

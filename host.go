@@ -154,6 +154,11 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 		if r, ok := t.res.(replicated); ok && d.Condition == conditionRunning {
 			d.Copies = h.copies(ctx, r)
 		}
+		if r, ok := t.res.(rejoiner); ok && a.Rejoin != "" && err == nil {
+			if failed := r.Rejoin(ctx, a.Rejoin); failed != nil { // it runs well all the same
+				h.log.Warn("a split brain cannot be ended yet, it is tried again: "+failed.Error(), "event", "split-brain", "group", a.Group, "resource", a.Resource)
+			}
+		}
 	case opThaw:
 		if th, ok := t.res.(thawer); ok {
 			err = th.Thaw(ctx)
@@ -161,6 +166,9 @@ func (h *host) perform(ctx context.Context, a action) (d actionDone) {
 	case opFit:
 		if r, ok := t.res.(readier); ok && a.Ready {
 			err = r.Ready(ctx)
+		}
+		if r, ok := t.res.(rejoiner); ok && a.Rejoin != "" && err == nil {
+			err = r.Rejoin(ctx, a.Rejoin)
 		}
 		if f, ok := t.res.(fitter); ok && err == nil {
 			err = f.Fit(ctx)
@@ -283,20 +291,21 @@ func (h *host) copies(ctx context.Context, r replicated) *copies {
 	}
 	if g, ok := r.(guarded); ok {
 		c.Missing, err = g.Unguarded(ctx)
-		c.Guarded = err == nil && len(c.Missing) == 0
+		c.Guarded = err == nil && c.Primary && len(c.Missing) == 0
 	}
 	return &c
 }
 
 // groupDetails is what the resources of a group have to show.
 type groupDetails struct {
-	lines map[string]string // by resource
-	data  []copies          // of those that are replicated
+	lines    map[string]string   // by resource
+	replicas map[string]*Replica // likewise
+	data     []copies            // of those that are replicated
 }
 
 // Status asks the resources of a group that have something to tell.
 func (h *host) Status(ctx context.Context, group string) groupDetails {
-	out := groupDetails{lines: map[string]string{}}
+	out := groupDetails{lines: map[string]string{}, replicas: map[string]*Replica{}}
 	for _, t := range h.of(group, "") {
 		if s, ok := t.res.(statuser); ok {
 			if line, err := s.Status(ctx); err == nil {
@@ -309,6 +318,7 @@ func (h *host) Status(ctx context.Context, group string) groupDetails {
 			c, err := r.Copies(ctx)
 			c.Known = c.Known && err == nil
 			out.data = append(out.data, c)
+			out.replicas[t.name] = c.Replica
 		}
 	}
 	return out

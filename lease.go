@@ -83,7 +83,8 @@ func (g *grants) bars(voter string) bool {
 // without naming the pair, plus the L that was asked for then. 0: no grant. An ack of the owner's own counts as given
 // when it sends; selfVotes is false when it is no voter or has itself stored a revoke of the pair.
 func (g *grants) until(group string, epoch uint64, voters []string, self string, selfVotes bool) instant {
-	ends := make([]instant, 0, len(voters))
+	var room [maxHeard + 1]instant // for more than so many it takes memory
+	ends := room[:0]
 	for _, v := range voters {
 		switch {
 		case v != self:

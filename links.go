@@ -207,7 +207,7 @@ func (s routeSocket) Receive() error {
 }
 
 func openRouteEvents() (eventSource, error) {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR)
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_TC)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to interface events: %w", err)
 	}

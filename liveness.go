@@ -127,7 +127,7 @@ func (p *peers) age(now instant, name string, voters []string, deadtime time.Dur
 
 // list is what this node's own heartbeat says about whom it hears.
 func (p *peers) list(now instant, links []string, deadtime time.Duration) []heardPeer {
-	var out []heardPeer
+	out := make([]heardPeer, 0, len(p.all))
 	for _, q := range p.all {
 		if q.at == 0 || now.sub(q.at) > 10*deadtime {
 			continue

@@ -20,6 +20,7 @@
 //	gate*.go                what the kernel does when the daemon cannot
 //	seams.go node.go daemon.go notify.go         the parts joined, and the world around them
 //	control*.go client.go   the socket between the daemon and the commands
+//	backup.go               a copy of the data from a node that does not run it
 //	usage.go cmd_*.go       the commands, in the order of an operator's day
 package main
 
@@ -91,7 +92,7 @@ func newApp(in io.Reader, out, errOut io.Writer) *cli.App {
 			// look
 			statusCommand(), whyCommand(), historyCommand(), checkCommand(),
 			// steer
-			moveCommand(), unmoveCommand(), standbyCommand(), onlineCommand(), maintenanceCommand(), cleanupCommand(), editCommand(), simulateCommand(),
+			moveCommand(), unmoveCommand(), standbyCommand(), onlineCommand(), maintenanceCommand(), cleanupCommand(), backupCommand(), editCommand(), simulateCommand(),
 			// when nodes are gone
 			fenceCommand(), confirmDeadCommand(), quorumCommand(), drbdCommand(),
 			// set up

@@ -96,6 +96,8 @@ type node struct {
 
 	// liveness and leases
 	peers       peers
+	bootPrefix  lastPrefix // as each heartbeat
+	filePrefix  lastPrefix // has them
 	grants      grants
 	ledger      ledger
 	waits       []*waiting

@@ -84,6 +84,8 @@ func (n *node) prepare(now instant, c Command, say func(Progress)) (*waiter, err
 		return nil, nil
 	case commandUnmark:
 		return n.beginUnmark(w)
+	case commandResolve:
+		return n.beginResolve(w)
 	}
 	return nil, &hintError{msg: fmt.Sprintf("the daemon knows no command %q", c.Name), code: exitUsage}
 }

@@ -79,7 +79,7 @@ func TestEnforcerInWords(t *testing.T) {
 		if s.Enforcer != c.says || s.Gate != c.gate.Kind {
 			t.Errorf("%+v: %s", c.gate, s.Enforcer)
 		}
-		if f := gateFinding(s); f.level != c.level || f.what != "never two: held by "+c.says {
+		if f := gateFinding(s); f.Level != c.level || f.What != "never two: held by "+c.says {
 			t.Errorf("%+v: %+v", c.gate, f)
 		}
 	}

@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -119,6 +120,81 @@ func (n *node) mayThaw(g *GroupState) []string {
 	return out
 }
 
+// mayRejoin is this node's part in the end of split brains that somebody has judged. Who hears no majority may not know the
+// last word on that.
+func (n *node) mayRejoin(c *GroupConfig) []rejoin {
+	var out []rejoin
+	for i := range n.state.Stale {
+		m := &n.state.Stale[i]
+		if !m.GivenUp || !n.hasQuorum() {
+			continue
+		}
+		for k := range c.Resources {
+			switch r := &c.Resources[k]; {
+			case r.Type != "drbd" || r.Resource != m.Resource:
+			case m.Node == n.name:
+				out = append(out, rejoin{r.Name, rejoinGiveUp})
+			case m.By == n.name:
+				out = append(out, rejoin{r.Name, rejoinKeep})
+			}
+		}
+	}
+	return out
+}
+
+// beginResolve is an operator who has looked at both sides of a split brain, and says which one counts.
+func (n *node) beginResolve(w *waiter) (*waiter, error) {
+	c := w.command
+	gc := n.config.groupOn(c.Resource)
+	if gc == nil {
+		return nil, &hintError{msg: fmt.Sprintf("no group has the DRBD resource %q", c.Resource), hint: "hactl status", code: exitUsage}
+	}
+	full := n.config.fullNodes()
+	if !slices.Contains(full, c.Node) {
+		return nil, &hintError{msg: fmt.Sprintf("%q is no node that runs groups", c.Node), hint: "--keep one of: " + wordList(full, "or"), code: exitUsage}
+	}
+	others := slices.DeleteFunc(slices.Clone(full), func(name string) bool { return name == c.Node })
+	if c.Text != "" {
+		others = slices.DeleteFunc(others, func(name string) bool { return name != c.Text })
+	}
+	if len(others) != 1 {
+		return nil, &hintError{msg: "it must be said whose copy is thrown away", hint: fmt.Sprintf("hactl drbd resolve %s --keep %s --discard NODE", c.Resource, c.Node), code: exitUsage}
+	}
+	victim := others[0]
+	if owner := n.state.writerOf(c.Resource); owner != "" && owner != c.Node {
+		return nil, &hintError{msg: fmt.Sprintf("%s owns %s and may write to %s, so its copy cannot be given up now", owner, gc.Name, c.Resource),
+			hint: fmt.Sprintf("hactl standby %s, which stops %s; then again; then hactl online %s", owner, gc.Name, owner)}
+	}
+	if !c.Force {
+		for _, line := range n.previewResolve(c.Resource, c.Node, victim) {
+			w.say(Progress{Text: line})
+		}
+		return nil, nil
+	}
+	w.entry.Kind, w.entry.Resource, w.entry.Node, w.entry.Peer = entryResolve, c.Resource, c.Node, victim
+	w.finish = func(instant) (string, bool, error) {
+		return fmt.Sprintf("%s's copy of %s is the good one; %s throws away what it alone has and catches up: hactl status --watch", c.Node, c.Resource, victim), true, nil
+	}
+	return w, nil
+}
+
+// previewResolve says what is known of both sides before one is given up.
+func (n *node) previewResolve(resource, keep, victim string) []string {
+	lines := []string{fmt.Sprintf("what %s alone has of %s is thrown away, block by block; %s's copy stays as it is", victim, resource, keep)}
+	for _, name := range []string{keep, victim} {
+		other := victim
+		if name == victim {
+			other = keep
+		}
+		if m := n.state.stale(resource, other); m != nil && m.By == name {
+			lines = append(lines, fmt.Sprintf("%s has gone on without %s since %s", name, other, wallTime(m.Wall).Format(time.DateTime)))
+		} else {
+			lines = append(lines, fmt.Sprintf("nothing is recorded of %s having written without %s", name, other))
+		}
+	}
+	return append(lines, fmt.Sprintf("how much each has alone: hactl status on it, or out-of-sync in drbdsetup status %s --verbose --statistics", resource))
+}
+
 // beginFencePeer is DRBD's handler asking: may this node write on without that peer? Done without an error is the leave.
 func (n *node) beginFencePeer(w *waiter) (*waiter, error) {
 	c := w.command
@@ -197,10 +273,36 @@ func (n *node) problemStale(now instant, s *Status) {
 		p := Problem{ID: eventStale, Severity: "warning", Since: (n.clusterClock(now) - m.Clock).Seconds(),
 			What: fmt.Sprintf("%s's copy of %s is stale: %s went on without it", m.Node, m.Resource, m.By),
 			Next: fmt.Sprintf("%s may run %s again when it has caught up", m.Node, m.Group), Command: "drbdadm status " + m.Resource}
+		if m.GivenUp {
+			p.What = fmt.Sprintf("%s's copy of %s is given up for %s's, by an operator's word", m.Node, m.Resource, m.By)
+		}
 		if n.state.writerOf(m.Resource) == "" && n.isLost(now, m.By) {
 			p.Severity = "error"
 			p.Next = fmt.Sprintf("bring %s back; only if it is lost for good, with all that it wrote since", m.By)
 			p.Command = fmt.Sprintf("hactl drbd unmark %s %s", m.Resource, m.Node)
+		}
+		s.Problems = append(s.Problems, p)
+	}
+}
+
+// problemApart tells of copies that DRBD does not bring together by itself: after a split brain, or because somebody has
+// disconnected them. Which of two is better nobody here can know.
+func (n *node) problemApart(s *Status, g *GroupStatus) {
+	for _, r := range g.Resources {
+		if r.Replica == nil || !slices.ContainsFunc(r.Replica.Peers, func(p ReplicaPeer) bool { return p.Connection == string(connStandAlone) }) ||
+			slices.ContainsFunc(n.mayRejoin(n.config.group(g.Name)), func(x rejoin) bool { return x.resource == r.Name }) {
+			continue
+		}
+		name := r.Replica.Resource
+		p := Problem{ID: "drbd-apart", Severity: "error", What: fmt.Sprintf("%s is not connected here, and DRBD does not connect it by itself (StandAlone)", name),
+			Why: "somebody has disconnected it, or it was found that each side has what the other has not", Command: "drbdadm connect " + name,
+			Next: "what is written has no second copy; if connecting ends in a split brain, it is shown here"}
+		if r.Replica.SplitBrain {
+			keep := cmp.Or(g.Owner, n.name)
+			p.What = fmt.Sprintf("%s has a split brain: each side has written what the other has not", name)
+			p.Why = ""
+			p.Next = "nothing is thrown away before you say so: look at both sides, and decide whose copy counts"
+			p.Command = fmt.Sprintf("hactl drbd resolve %s --keep %s", name, keep)
 		}
 		s.Problems = append(s.Problems, p)
 	}

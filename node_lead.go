@@ -20,8 +20,9 @@ type proposal struct {
 
 // key names what an entry is about, so that it is not proposed twice at once.
 func (e *Entry) key() string {
-	if e.Kind == entryEnforce {
-		return fmt.Sprintf("%s/%v", e.Kind, *e.Enforce) // what it says now must not wait for what it said before
+	if e.Kind == entryEnforce { // what it says now must not wait for what it said before
+		said, _ := json.Marshal(e.Enforce) // of such fields it cannot fail
+		return fmt.Sprintf("%s/%s/%d/%s", e.Kind, e.Node, e.Base, said)
 	}
 	return fmt.Sprintf("%s/%s/%s/%s/%s/%s/%d/%d/%v/%x", e.Kind, e.Group, e.Resource, e.Peer, e.Ping, e.Node, e.Epoch, e.Serial, e.On, e.Request)
 }
@@ -173,6 +174,7 @@ func (n *node) view(now instant) *View {
 	v := &View{Now: now, Clock: n.clusterClock(now), InForce: now.sub(n.configAt), Self: n.name, Alone: n.alone != 0 && n.alone == n.state.Incarnation.ID && n.config.Cluster.TwoNode == "ignore",
 		ConfBusy: len(st.Members.Outgoing) > 0}
 	progress := n.cons.Progress()
+	v.Nodes, v.Groups = make([]NodeView, 0, len(n.state.Nodes)), make([]GroupView, 0, len(n.state.Groups))
 	for i := range n.state.Nodes {
 		s := &n.state.Nodes[i]
 		v.Nodes = append(v.Nodes, n.viewNode(now, s, voters, progress))

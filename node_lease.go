@@ -295,8 +295,8 @@ func (n *node) keepPace(now instant, p *peer) {
 // describe is this node's heartbeat. A full node always asks for a lease, so that what is placed on it can start at
 // once; it does not while it cannot store its state.
 func (n *node) describe(now instant) heartbeat {
-	h := heartbeat{Clock: now, Interval: n.config.Heartbeat.Interval.D(), Member: n.member, Boot: hashPrefix(n.opt.Boot),
-		Feature: uint16(n.opt.Level), Wall: n.opt.Wall(), FileHash: hashPrefix(n.opt.FileHash), Heard: n.peers.list(now, n.linkNames(), n.deadtime())}
+	h := heartbeat{Clock: now, Interval: n.config.Heartbeat.Interval.D(), Member: n.member, Boot: n.bootPrefix.of(n.opt.Boot),
+		Feature: uint16(n.opt.Level), Wall: n.opt.Wall(), FileHash: n.filePrefix.of(n.opt.FileHash), Heard: n.peers.list(now, n.linkNames(), n.deadtime())}
 	flag := func(f uint16, on bool) {
 		if on {
 			h.Flags |= f
@@ -332,7 +332,7 @@ func (n *node) describe(now instant) heartbeat {
 }
 
 func (n *node) linkNames() []string {
-	var out []string
+	out := make([]string, 0, len(n.config.Links))
 	for _, l := range n.config.Links {
 		out = append(out, l.Name)
 	}
@@ -350,15 +350,19 @@ func (n *node) leaseEnd(group string, epoch uint64) instant {
 	}
 	m := n.cons.Status().Members
 	own := !n.ledger.revoked(n.name, group, epoch) && n.state.Index >= n.confsDue()
-	end := n.grants.until(group, epoch, n.names(m.Voters), n.name, own)
+	var room [maxHeard + 1]string // for more than so many it takes memory
+	end := n.grants.until(group, epoch, n.appendNames(room[:0], m.Voters), n.name, own)
 	if len(m.Outgoing) > 0 {
-		end = min(end, n.grants.until(group, epoch, n.names(m.Outgoing), n.name, own))
+		end = min(end, n.grants.until(group, epoch, n.appendNames(room[:0], m.Outgoing), n.name, own))
 	}
 	return end
 }
 
 func (n *node) names(members []uint64) []string {
-	out := make([]string, 0, len(members))
+	return n.appendNames(make([]string, 0, len(members)), members)
+}
+
+func (n *node) appendNames(out []string, members []uint64) []string {
 	for _, id := range members {
 		name := n.nameOf(id)
 		if id == n.member {
@@ -378,7 +382,8 @@ func (n *node) judgeQuorum(now instant) {
 	n.quorumNow = false
 	if n.cons != nil && n.state != nil {
 		st := n.cons.Status()
-		n.judgeHearing(now, n.names(st.Members.Voters))
+		var room [maxHeard + 1]string
+		n.judgeHearing(now, n.appendNames(room[:0], st.Members.Voters))
 		n.quorumNow = st.Leader != 0 && (st.Voter || st.Learner && n.follows(now, st.Leader))
 	}
 	if n.quorumNow {
@@ -530,7 +535,7 @@ func (n *node) orders(now instant, marks *[]leaseMark) []order {
 		if c == nil {
 			continue
 		}
-		o := order{config: c, epoch: g.Epoch, again: g.Since, known: n.state.Index, thaw: n.mayThaw(g)}
+		o := order{config: c, epoch: g.Epoch, again: g.Since, known: n.state.Index, thaw: n.mayThaw(g), rejoin: n.mayRejoin(c)}
 		o.hint = startHint{Clean: g.Clean, Insist: n.config.Cluster.TwoNode == "ignore"}
 		if me := n.state.node(n.name); me != nil && me.Session == n.opt.Session {
 			o.counted = me.Serial
@@ -833,7 +838,7 @@ func (n *node) open(group string) {
 
 // dropGroups lets the agent forget what is stopped and in no config any more.
 func (n *node) dropGroups() {
-	for _, g := range slices.Clone(n.agent.groups) {
+	for _, g := range n.agent.groups { // forget makes a list anew
 		known := n.config.group(g.name) != nil
 		if n.state != nil {
 			known = n.state.group(g.name) != nil

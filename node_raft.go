@@ -405,6 +405,19 @@ func (n *node) mayFound(now instant) string {
 // listenFor is how long silence must last at a start before it counts.
 func listenFor(c *Config) time.Duration { return max(10*c.Heartbeat.Deadtime.D(), 3*time.Second) }
 
+// lastPrefix remembers the prefix of what it was asked for last.
+type lastPrefix struct {
+	hash   string
+	prefix uint64
+}
+
+func (p *lastPrefix) of(hash string) uint64 {
+	if p.hash != hash || p.prefix == 0 {
+		*p = lastPrefix{hash, hashPrefix(hash)}
+	}
+	return p.prefix
+}
+
 func hashPrefix(hash string) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(hash))

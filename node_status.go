@@ -336,7 +336,7 @@ func (n *node) statusResources(g *GroupState, x *GroupStatus, out surroundings) 
 	}
 	a := n.agent.group(g.Name)
 	for _, rc := range c.Resources {
-		r := ResourceStatus{Name: rc.Name, Type: rc.Type}
+		r := ResourceStatus{Name: rc.Name, Type: rc.Type, Replica: out.details[g.Name].replicas[rc.Name]}
 		if a != nil {
 			// What is stopped here is no news where another node owns the group.
 			if ra := a.resource(rc.Name); ra != nil && (g.Owner == n.name || ra.cond != conditionStopped) {
@@ -348,6 +348,9 @@ func (n *node) statusResources(g *GroupState, x *GroupStatus, out surroundings) 
 					r.Detail = ra.detail
 				}
 			}
+		}
+		if r.Detail == "" && r.Replica.hurts() {
+			r.Detail = "here: " + out.details[g.Name].lines[rc.Name]
 		}
 		for _, f := range n.state.Resources {
 			if f.Group == g.Name && f.Resource == rc.Name {
@@ -522,6 +525,32 @@ func (n *node) needsWord(g *GroupState) bool {
 	return g.Phase == phaseRevoked && g.Proof == "" && !n.state.leaseProves(g) && len(n.config.fencesOf(g.Owner)) == 0 && n.isLost(n.lastRun, g.Owner)
 }
 
+// heldFor is how long a start may wait for another host before somebody should look.
+const heldFor = 10 * time.Second
+
+// problemHeld tells of a start here that another host keeps from going on: DRBD where a kernel without a daemon is still Primary,
+// or an address that is answered elsewhere. It goes on by itself.
+func (n *node) problemHeld(s *Status, g *GroupState) {
+	a := n.agent.group(g.Name)
+	if a == nil || g.Owner != n.name || g.Phase != phasePlaced {
+		return
+	}
+	for _, r := range a.res {
+		held := n.lastRun.sub(r.heldAt)
+		if r.heldAt == 0 || held < heldFor {
+			continue
+		}
+		p := Problem{ID: "start-held", Severity: "error", Since: held.Seconds(), What: fmt.Sprintf("%s cannot start %s yet: %s", g.Name, r.config.Name, r.detail),
+			Next: "it goes on by itself when that is over", Command: "hactl why " + g.Name}
+		if lost := slices.DeleteFunc(n.config.fullNodes(), func(name string) bool { return name == n.name || !n.isLost(n.lastRun, name) }); len(lost) > 0 {
+			p.Why = fmt.Sprintf("%s may hold it: its daemon is silent, its kernel need not be", wordList(lost, "or"))
+			p.Next = "start the daemon there, or switch that machine off; then it goes on by itself"
+			p.Command = fmt.Sprintf("systemctl start ha (on %s)", lost[0])
+		}
+		s.Problems = append(s.Problems, p)
+	}
+}
+
 func (n *node) problemGroup(s *Status, g *GroupStatus) {
 	state := n.state.group(g.Name)
 	switch {
@@ -538,6 +567,8 @@ func (n *node) problemGroup(s *Status, g *GroupStatus) {
 	case g.Rule == "G11":
 		s.problem("group-failing", "error", g.Name+": "+g.Why, "", "", "hactl cleanup "+g.Name)
 	}
+	n.problemHeld(s, state)
+	n.problemApart(s, g)
 	if p := state.Pin; p != nil && p.Node != g.Owner {
 		s.problem("pin-elsewhere", "warning", fmt.Sprintf("%s is pinned to %s but is %s", g.Name, p.Node, where(g.Owner)), "it cannot go there now",
 			"it goes there when it can", "hactl unmove "+g.Name)

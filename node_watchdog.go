@@ -108,7 +108,7 @@ func (n *node) ownsStopped() bool {
 // reportEnforcement tells the others when it has changed.
 func (n *node) reportEnforcement(now instant, me *NodeState) {
 	if e := n.enforcement(); !me.Enforce.equal(&e) {
-		n.propose(now, Entry{Kind: entryEnforce, Node: n.name, Session: n.opt.Session, Enforce: &e})
+		n.propose(now, Entry{Kind: entryEnforce, Node: n.name, Session: n.opt.Session, Base: me.Enforced, Enforce: new(e)})
 	}
 }
 

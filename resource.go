@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 )
 
 // resource is one thing on this host that can be started, stopped and monitored. Its methods run on goroutines of
@@ -45,6 +46,17 @@ type readier interface {
 	Ready(ctx context.Context) error // quick, and nothing where that is so already
 }
 
+// How a replicated resource comes together again after a split brain that somebody has judged.
+const (
+	rejoinKeep   = "keep"    // this copy is the good one
+	rejoinGiveUp = "give up" // what it alone has is thrown away
+)
+
+// rejoiner is one that can. It does nothing where the two are not kept apart.
+type rejoiner interface {
+	Rejoin(ctx context.Context, how string) error
+}
+
 // suspender is a resource whose traffic can be shut off at once and opened again without a full stop: an address.
 // Both are quick, idempotent, and neither forks.
 type suspender interface {
@@ -76,20 +88,24 @@ type replicated interface {
 // guarded is one that freezes its data when a copy is lost, until the cluster has recorded that, if it is set up so.
 type guarded interface {
 	Unguarded(ctx context.Context) ([]string, error) // what is missing for that in what runs; none: it does
+	// Advice is what else of what runs works against the cluster; none also where it cannot be read.
+	Advice(ctx context.Context, deadtime time.Duration) []drbdAdvice
 }
 
 // copies is where good data is, as seen from this host.
 type copies struct {
-	Known bool     // false: out of touch and not the side that writes, so what is here may be old
-	Here  bool     // complete and up to date on this host
-	Peers []string // and on these connected peers, by the names that the resource has for them
-	Stale []string // not, or not for sure, on these, with which it is not connected or which are still copied to
-	Of    int      // how many there should be
+	Known   bool     // false: out of touch and not the side that writes, so what is here may be old
+	Here    bool     // complete and up to date on this host
+	Peers   []string // and on these connected peers, by the names that the resource has for them
+	Stale   []string // not, or not for sure, on these, with which it is not connected or which are still copied to
+	Of      int      // how many there should be
+	Primary bool     // it may be written here
 	// Frozen: what is written here waits until somebody says what became of the peers.
 	Frozen bool
 	// Guarded: it would be; else what is missing for that, where that could be read.
 	Guarded bool
 	Missing []string
+	Replica *Replica // nil where there is none to see
 }
 
 // thawer is a replicated resource that may go on without its peers when that is recorded.

@@ -92,6 +92,7 @@ type action struct {
 	Timeout  time.Duration
 	Hint     startHint
 	Ready    bool           // fit: the node that runs it may be helped (readier)
+	Rejoin   string         // fit, monitor: "", or how it ends a split brain (rejoiner)
 	Known    uint64         // raft index of the state when it was begun
 	Config   ResourceConfig // a changed resource is stopped under its old one
 }

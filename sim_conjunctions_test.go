@@ -10,12 +10,19 @@ import (
 	"time"
 )
 
+// interestingLives is what a batch has to come to beside interesting.
+var interestingLives = []string{"alone in turn", "a glimpse", "a learner out of reach"}
+
 // conjunction is one of them in place of another fault, sometimes; false: it is not.
 func (s *simRun) conjunction() bool {
 	if s.more.IntN(6) != 0 {
 		return false
 	}
 	all := []func() bool{s.oldFolder, s.oldFolder, s.downgrade, s.shortened, s.forgetfulOwner, s.oldReports, s.maintenanceAgain}
+	if len(s.w.hosts) == 2 && s.lives.IntN(2) == 0 {
+		all = []func() bool{s.inTurn, s.glimpse, s.lateLearner}
+		return all[s.lives.IntN(len(all))]()
+	}
 	return all[s.more.IntN(len(all))]()
 }
 
@@ -99,6 +106,10 @@ func (s *simRun) forgetfulOwner() bool {
 	for _, g := range s.w.config.Groups {
 		s.play(fmt.Sprintf("hang stop %s on %s 9 times", g.Resources[len(g.Resources)-1].Name, name))
 	}
+	if s.more.IntN(3) != 0 { // its disk is behind
+		s.play(fmt.Sprintf("slow disk on %s %s", name, s.moreTime(s.deadtime()/4, s.deadtime())))
+		s.later(s.moreTime(4*s.deadtime(), 6*s.deadtime()), "slow disk on %s 1ms", name)
+	}
 	s.play(fmt.Sprintf("ask %s standby %s", leader.name, name))
 	s.later(s.moreTime(8*time.Second, 12*time.Second), "mend %s", name)
 	s.later(s.moreTime(8*time.Second, 12*time.Second), "ask %s online %s", s.some(), name)
@@ -113,6 +124,102 @@ func (s *simRun) forgetfulOwner() bool {
 	s.wait(time.Millisecond, s.deadtime())
 	s.play("start " + name)
 	s.wait(s.deadtime()/2, 2*s.deadtime())
+	return true
+}
+
+// livesTime is between the two, from the stream of what two nodes do without each other.
+func (s *simRun) livesTime(from, to time.Duration) time.Duration {
+	return (from + time.Duration(s.lives.Int64N(int64(to-from)))).Round(time.Millisecond)
+}
+
+// leftAlone: the power of one of two goes, and the other goes on in a life of the cluster of its own, where it must be told so
+// by an operator who has looked.
+func (s *simRun) leftAlone(gone, stays string) bool {
+	if !s.until(10*time.Second, s.well) {
+		return false
+	}
+	was := s.w.best().incarnation()
+	s.play("crash " + gone)
+	alone := func() bool {
+		l := s.w.host(stays).life
+		return l != nil && l.node.state != nil && l.node.incarnation() != was
+	}
+	if s.until(4*s.deadtime(), alone) {
+		return true
+	}
+	s.play(fmt.Sprintf("ask %s confirm-dead %s force", stays, gone))
+	return s.until(4*s.deadtime(), alone)
+}
+
+// inTurn: each of two goes on alone while the other is off, one after the other; the first is switched on again and hears nothing
+// of the second.
+func (s *simRun) inTurn() bool {
+	first := s.w.hosts[s.lives.IntN(2)].name
+	second := s.others(first)
+	if !s.leftAlone(second, first) {
+		return false
+	}
+	s.goTo(s.w.now - s.begun + s.livesTime(0, 4*s.deadtime()))
+	s.play("crash " + first)
+	s.play("boot " + second)
+	s.goTo(s.w.now - s.begun + s.livesTime(6*s.deadtime(), 20*s.deadtime()))
+	s.play("cut " + first + " " + second)
+	s.play("boot " + first)
+	s.goTo(s.w.now - s.begun + s.livesTime(6*s.deadtime(), 20*s.deadtime()))
+	s.play("heal")
+	s.w.checks.meet("alone in turn")
+	return true
+}
+
+// glimpse: one of two comes back, hears of the life in which the other went on, and loses sight of it again before it has joined
+// that; its daemon or its kernel is a new one then, and the other is off.
+func (s *simRun) glimpse() bool {
+	first := s.w.hosts[s.lives.IntN(2)].name
+	second := s.others(first)
+	if !s.leftAlone(second, first) {
+		return false
+	}
+	s.play("boot " + second)
+	if !s.until(20*s.deadtime(), func() bool { m := s.w.host(second); return m.life != nil && m.life.node.beaten() }) {
+		return true
+	}
+	s.w.checks.meet("a glimpse")
+	s.goTo(s.w.now - s.begun + s.livesTime(0, s.deadtime()))
+	s.play("cut " + first + " " + second)
+	s.play([]string{"kill ", "crash "}[s.lives.IntN(2)] + second)
+	s.play("crash " + first)
+	s.play([]string{"boot ", "start "}[s.lives.IntN(2)] + second)
+	s.play("boot " + second)
+	s.goTo(s.w.now - s.begun + s.livesTime(6*s.deadtime(), 20*s.deadtime()))
+	s.play("heal")
+	s.play("boot " + first)
+	return true
+}
+
+// lateLearner: one of two has lost its memory and is taken in again, is out of reach before it votes, and stays so while the other
+// goes on alone by an operator's word: it runs nothing.
+func (s *simRun) lateLearner() bool {
+	first := s.w.hosts[s.lives.IntN(2)].name
+	second := s.others(first)
+	if !s.until(10*time.Second, s.well) || !s.mayForget(second) {
+		return false
+	}
+	s.play("kill " + second)
+	s.play("wipe " + second)
+	s.play("start " + second)
+	if !s.until(20*s.deadtime(), func() bool {
+		l := s.w.host(second).life
+		return l != nil && l.node.state != nil && l.node.cons != nil && l.node.cons.Status().Learner
+	}) {
+		return true
+	}
+	s.goTo(s.w.now - s.begun + s.livesTime(0, s.deadtime()/4))
+	s.play("cut " + first + " " + second)
+	s.w.checks.meet("a learner out of reach")
+	s.goTo(s.w.now - s.begun + s.livesTime(14*s.deadtime(), 20*s.deadtime()))
+	s.play(fmt.Sprintf("ask %s confirm-dead %s force", first, second))
+	s.goTo(s.w.now - s.begun + s.livesTime(s.deadtime(), 4*s.deadtime()))
+	s.play("heal")
 	return true
 }
 

@@ -49,7 +49,7 @@ func simFaults() []simFault {
 
 // fault draws one and lets it happen.
 func (s *simRun) fault() {
-	if s.powerFault() || s.reachFault() || s.snagFault() || s.conjunction() {
+	if s.powerFault() || s.reachFault() || s.snagFault() || s.guardFault() || s.conjunction() {
 		return
 	}
 	faults, sum := simFaults(), 0
@@ -539,7 +539,7 @@ func (s *simRun) death() {
 func (s *simRun) silentFor(group string) (time.Duration, bool) {
 	g := s.w.config.group(group)
 	class := g.class()
-	if class == classGuarded && (len(s.w.config.fenced()) > 0 || slices.ContainsFunc(s.w.drbds, func(d *worldDRBD) bool { return d.group == group && !d.fencing })) {
+	if class == classGuarded && (len(s.w.config.fenced()) > 0 || slices.ContainsFunc(s.w.drbds, func(d *worldDRBD) bool { return d.group == group && !d.sides[0].guarded() })) {
 		class = classStateful
 	}
 	d, ends := s.w.config.silentFor(class)

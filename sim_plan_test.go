@@ -38,6 +38,8 @@ type simRun struct {
 	chance  *rand.Rand
 	extra   *rand.Rand   // for what only some clusters have
 	more    *rand.Rand   // for what an operator does with a daemon and its folder
+	tune    *rand.Rand   // for what an operator does with DRBD
+	lives   *rand.Rand   // for what two nodes do without each other
 	newer   bool         // its nodes get a newer version one after the other
 	split   bool         // see sim_effect_test.go
 	onboard bool         // their fence devices have the power of the machine
@@ -64,7 +66,7 @@ type simStep struct {
 
 func newSimRun(t *testing.T, seed uint64) *simRun {
 	s := &simRun{t: t, seed: seed, chance: rand.New(rand.NewPCG(seed, 100)), extra: rand.New(rand.NewPCG(seed, 101)),
-		more: rand.New(rand.NewPCG(seed, 102))}
+		more: rand.New(rand.NewPCG(seed, 102)), tune: rand.New(rand.NewPCG(seed, 104)), lives: rand.New(rand.NewPCG(seed, 105))}
 	s.kind = []string{simChaos, simChaos, simChaos, simChaos, simChaos, simSingle, simCold, simDeath}[s.chance.IntN(8)]
 	s.setup = s.draw()
 	s.drawReplica()
@@ -95,13 +97,18 @@ func (s *simRun) drawReplica() {
 	if chance.IntN(4) == 0 {
 		name = unfenced
 	}
-	if kept := rand.New(rand.NewPCG(s.seed, 104)); name != unfenced && len(s.setup.nodes) > 2 && kept.IntN(2) == 0 {
+	if kept := rand.New(rand.NewPCG(s.seed, 106)); name != unfenced && len(s.setup.nodes) > 2 && kept.IntN(2) == 0 {
 		s.setup.set("no_quorum", "freeze")
 		if kept.IntN(2) == 0 {
 			s.setup.watchdog = nil // with one it has no effect
 		}
 	}
-	s.setup.groups = strings.Replace(s.setup.groups, simMount, fmt.Sprintf("type = \"drbd\"\nresource = %q\n", name)+simTimes+
+	s.setup.groups = onReplica(s.setup.groups, name)
+}
+
+// onReplica puts what is mounted on a DRBD resource.
+func onReplica(groups, name string) string {
+	return strings.Replace(groups, simMount, fmt.Sprintf("type = \"drbd\"\nresource = %q\n", name)+simTimes+
 		"[[group.resource]]\n"+strings.Replace(simMount, "/dev/sdb1", "/dev/drbd0", 1), 1)
 }
 
@@ -351,6 +358,7 @@ func (s *simRun) repair() {
 	}
 	s.mendDevices()
 	s.answerAgain()
+	s.guardAgain()
 	for _, m := range s.w.hosts {
 		for _, d := range slices.Clone(m.links) {
 			s.play("carrier " + d.iface + " up on " + m.name)
@@ -552,6 +560,7 @@ func (s *simRun) quiet() {
 		s.fail("it was well for a moment only: %s", s.story.where())
 	default:
 		s.peace()
+		s.claims()
 	}
 }
 

@@ -35,6 +35,10 @@ func scopes() []scope {
 			cluster: []string{"two_node = \"manual\"\n"}},
 			[][2]string{{"crash alice", "boot alice"}, {"ask bob confirm-dead alice force"}, {"cut alice bob", "heal"}, {"kill bob", "start bob"},
 				{"ask bob move web bob", "ask bob unmove web"}}, 3, 1100 * time.Millisecond},
+		{"two nodes with DRBD", clusterSetup{nodes: []string{"alice", "bob"}, deadtime: "1s", interval: "200ms", groups: onReplica(simGroups[2], "r0"),
+			cluster: []string{"two_node = \"manual\"\n"}},
+			[][2]string{{"crash alice", "boot alice"}, {"ask bob confirm-dead alice force"}, {"cut alice bob on repl", "heal"}, {"restart alice", "start alice"},
+				{"adjust r0 handler none on alice", "adjust r0 handler hactl on alice"}}, 3, 1100 * time.Millisecond},
 	}
 }
 
@@ -119,6 +123,12 @@ func (s *simRun) situation() uint64 {
 	w := s.w
 	rough := func(d time.Duration) int64 { return int64(min(d, 4*s.deadtime()) / (s.deadtime() / 4)) }
 	fmt.Fprint(h, w.net.cuts)
+	for _, d := range w.drbds {
+		fmt.Fprint(h, d.name, d.connected, d.async, d.synced != 0)
+		for _, c := range d.sides {
+			fmt.Fprint(h, c.frozen, c.alone, c.fencing, c.handler, c.version < c.peer().version)
+		}
+	}
 	for _, m := range w.hosts {
 		fmt.Fprint(h, m.name, m.power, m.life != nil, m.ended, m.running(), rough(m.still()))
 		if m.life == nil {
@@ -136,6 +146,9 @@ func (s *simRun) situation() uint64 {
 		fmt.Fprint(h, st.Role, st.Voter, n.nameOf(st.Leader), n.state.Incarnation.Counter, n.state.Maintenance != nil)
 		for _, x := range n.state.Nodes {
 			fmt.Fprint(h, x.Name, x.Member != 0, x.Voter, x.Joined, x.Left, x.Lost != nil, x.Standby != nil)
+		}
+		for _, m := range n.state.Stale {
+			fmt.Fprint(h, m.Resource, m.Node, m.By)
 		}
 		for _, g := range n.state.Groups {
 			fmt.Fprint(h, g.Name, g.Phase, g.Owner, g.Proof, g.Unleased, g.Pin != nil)

@@ -253,7 +253,7 @@ func judgeBatch(t *testing.T, r *simResult) {
 // sometimes: a batch that never came to an interesting place has tested nothing.
 func sometimes(t *testing.T, r *simResult) {
 	everyRule(t, r.Rules)
-	for _, id := range slices.Concat(interesting, interestingPower, interestingReach, []string{"frozen before the effect"}) {
+	for _, id := range slices.Concat(interesting, interestingPower, interestingReach, interestingGuard, interestingLives, []string{"frozen before the effect"}) {
 		if r.Met[id] == 0 {
 			t.Errorf("no seed of this batch came to %q", id)
 		}

@@ -68,23 +68,24 @@ type Mark struct {
 }
 
 type NodeState struct {
-	Name    string        `json:"name"`
-	Member  uint64        `json:"member"` // raft id; 0: never joined
-	Voter   bool          `json:"voter"`
-	Session uint64        `json:"session"`
-	Boot    string        `json:"boot"` // kernel boot id
-	Feature int           `json:"feature"`
-	Joined  bool          `json:"joined"` // has sent a join entry since it became a member
-	Left    bool          `json:"left"`   // said goodbye, has not joined since
-	Lost    *Mark         `json:"lost,omitempty"`
-	Standby *Mark         `json:"standby,omitempty"`
-	Unfit   []Unfit       `json:"unfit,omitempty"` // by group
-	Reach   []Reach       `json:"reach,omitempty"` // by ping; what it has said in this session
-	Flaps   int           `json:"flaps,omitempty"` // how often it was lost, each time not long after the time before
-	Flapped time.Duration `json:"flapped,omitempty"`
-	Since   time.Duration `json:"since"`   // cluster time since which it is a member that is heard
-	Serial  uint64        `json:"serial"`  // last failure report of this session that was counted
-	Enforce Enforcement   `json:"enforce"` // what ends a lease there, as this session has said last
+	Name     string        `json:"name"`
+	Member   uint64        `json:"member"` // raft id; 0: never joined
+	Voter    bool          `json:"voter"`
+	Session  uint64        `json:"session"`
+	Boot     string        `json:"boot"` // kernel boot id
+	Feature  int           `json:"feature"`
+	Joined   bool          `json:"joined"` // has sent a join entry since it became a member
+	Left     bool          `json:"left"`   // said goodbye, has not joined since
+	Lost     *Mark         `json:"lost,omitempty"`
+	Standby  *Mark         `json:"standby,omitempty"`
+	Unfit    []Unfit       `json:"unfit,omitempty"` // by group
+	Reach    []Reach       `json:"reach,omitempty"` // by ping; what it has said in this session
+	Flaps    int           `json:"flaps,omitempty"` // how often it was lost, each time not long after the time before
+	Flapped  time.Duration `json:"flapped,omitempty"`
+	Since    time.Duration `json:"since"`              // cluster time since which it is a member that is heard
+	Serial   uint64        `json:"serial"`             // last failure report of this session that was counted
+	Enforce  Enforcement   `json:"enforce"`            // what ends a lease there, as this session has said last
+	Enforced uint64        `json:"enforced,omitempty"` // raft index of that word
 }
 
 // Unfit says why a node cannot run a group, though it is well otherwise.
@@ -173,6 +174,7 @@ type StaleCopy struct {
 	Group    string        `json:"group"` // then
 	Clock    time.Duration `json:"clock"`
 	Wall     int64         `json:"wall"`
+	GivenUp  bool          `json:"given_up,omitempty"` // by an operator, after a split brain: what this copy alone has is thrown away
 }
 
 // Event is a line of the history.
@@ -218,6 +220,7 @@ const (
 	entryDevice      = "device"
 	entryMark        = "mark"
 	entryUnmark      = "unmark"
+	entryResolve     = "resolve"
 )
 
 // What proves that the owner of a revoked epoch runs it no more.
@@ -243,7 +246,7 @@ type Entry struct {
 	Node     string   `json:"node,omitempty"`
 	Group    string   `json:"group,omitempty"`
 	Resource string   `json:"resource,omitempty"` // mark, unmark: DRBD's name of it
-	Peer     string   `json:"peer,omitempty"`     // mark, unmark: whose copy is meant
+	Peer     string   `json:"peer,omitempty"`     // mark, unmark, resolve: whose copy is meant
 	Ping     string   `json:"ping,omitempty"`
 	Epoch    uint64   `json:"epoch,omitempty"`
 	Proof    string   `json:"proof,omitempty"`
@@ -264,7 +267,7 @@ type Entry struct {
 
 	Enforce     *Enforcement `json:"enforce,omitempty"` // join, enforce
 	Config      *ConfigState `json:"config,omitempty"`
-	Base        uint64       `json:"base,omitempty"` // config: generation, join: session, fence: request, unmark: id that the proposer saw; a stale one is refused. started: generation that all of the group follows
+	Base        uint64       `json:"base,omitempty"` // config: generation, join: session, fence: request, unmark: id, enforce: index of its last word that the proposer saw; a stale one is refused. started: generation that all of the group follows
 	Incarnation *Incarnation `json:"incarnation,omitempty"`
 	Request     uint64       `json:"request,omitempty"` // an operator's: applied once, however often proposed
 }

@@ -3,7 +3,10 @@
 
 package main
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Status is the answer to GET /v1/status. Times of people are Unix seconds; ages are seconds.
 type Status struct {
@@ -105,6 +108,41 @@ type ResourceStatus struct {
 	State    string          `json:"state,omitempty"` // as this node's agent sees it, "" on other nodes
 	Detail   string          `json:"detail,omitempty"`
 	Failures []ResourceState `json:"failures,omitempty"`
+	Replica  *Replica        `json:"replica,omitempty"` // of what is replicated, as this node's kernel sees it
+}
+
+// Replica is a DRBD resource. Its words are DRBD's own.
+type Replica struct {
+	Resource string `json:"resource"`
+	Role     string `json:"role"`
+	Frozen   string `json:"frozen,omitempty"` // why its I/O waits
+	// SplitBrain: DRBD has found that each side has what the other has not, and this daemon has seen that.
+	SplitBrain bool          `json:"split_brain,omitempty"`
+	Volumes    []ReplicaDisk `json:"volumes"`
+	Peers      []ReplicaPeer `json:"peers"` // one for each volume of each peer
+}
+
+// hurts: this node's copy is not whole, or becomes so just now.
+func (r *Replica) hurts() bool {
+	return r != nil && (slices.ContainsFunc(r.Volumes, func(v ReplicaDisk) bool { return v.Disk != string(diskUpToDate) }) ||
+		slices.ContainsFunc(r.Peers, func(p ReplicaPeer) bool { return p.Done != nil }))
+}
+
+type ReplicaDisk struct {
+	Volume int    `json:"volume"`
+	Disk   string `json:"disk"`
+}
+
+type ReplicaPeer struct {
+	Name        string   `json:"name"` // as DRBD calls it
+	Volume      int      `json:"volume"`
+	Connection  string   `json:"connection"`
+	Role        string   `json:"role"`
+	Disk        string   `json:"disk"`
+	Replication string   `json:"replication"`
+	OutOfSync   uint64   `json:"out_of_sync_bytes"`
+	Done        *float64 `json:"done_percent,omitempty"` // of a sync or verify that runs
+	Left        float64  `json:"left_seconds,omitempty"` // until it is over, as DRBD reckons; 0: not told
 }
 
 // Exit is the exit status of `hactl status`: 0 all well, 1 degraded, 2 down. (3, no daemon, is the client's.)

@@ -148,6 +148,12 @@ func (s *story) machine(f []string) error {
 		d, err := time.ParseDuration(f[2])
 		m.wall = d
 		return err
+	case "adjust": // RESOURCE OPTION VALUE on NODE: of DRBD, while it runs
+		c := m.drbd(f[1])
+		if c == nil {
+			return fmt.Errorf("%s has no copy of %s", m.name, f[1])
+		}
+		return c.adjust(f[2], f[3])
 	case "jam", "unjam", "nofork", "fork", "busy", "free", "dogclock":
 		return m.health(f)
 	default:

@@ -257,11 +257,52 @@ func TestPackageIsClean(t *testing.T) {
 		}
 		if rpm, err := exec.LookPath("rpm"); err == nil {
 			out, err := exec.Command(rpm, "-qp", "--list", "--scripts", found[0]).CombinedOutput()
-			for _, want := range []string{"/usr/sbin/hactl", "/usr/lib/systemd/system/ha.service", "postinstall scriptlet", "preuninstall scriptlet"} {
+			for _, want := range []string{"/usr/sbin/hactl", "/usr/lib/systemd/system/ha.service", "/usr/share/doc/hactl/LICENSE", "postinstall scriptlet", "preuninstall scriptlet", "postuninstall scriptlet"} {
 				if err != nil || !strings.Contains(string(out), want) {
 					t.Errorf("rpm: %v: no %s in\n%s", err, want, out)
 				}
 			}
+		}
+	}
+}
+
+// TestRPMScripts: what the scripts of the RPM do of themselves at each step of a package's life.
+func TestRPMScripts(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"run/systemd/system", "etc", "usr/share/hactl"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, example := filepath.Join(root, "etc/ha.toml"), filepath.Join(root, "usr/share/hactl/ha.toml.example")
+	if err := os.WriteFile(example, []byte("example"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ script, argument, calls, file string }{
+		{"post", "1", "getent group haclient;systemctl daemon-reload;", "example"}, // installed: neither enabled nor started
+		{"", "", "", "mine"}, // somebody writes it
+		{"post", "2", "getent group haclient;systemctl daemon-reload;systemctl try-restart ha.service;", "mine"},
+		{"preun", "1", "", "mine"},
+		{"postun", "1", "", "mine"},
+		{"preun", "0", "systemctl stop ha.service;systemctl disable --quiet ha.service;", "mine"},
+		{"postun", "0", "systemctl daemon-reload;", "mine"},
+	} {
+		if step.script == "" {
+			if err := os.WriteFile(file, []byte(step.file), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		b, err := os.ReadFile("packaging/rpm/" + step.script)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.NewReplacer("/run/", root+"/run/", "/etc/", root+"/etc/", "/usr/", root+"/usr/").Replace(string(b))
+		calls := "systemctl() { printf 'systemctl %s;' \"$*\"; }\ngetent() { echo \"getent $*;\" | tr -d '\\n' >&3; }\n"
+		out, err := exec.Command("sh", "-c", "exec 3>&1\n"+calls+text, step.script, step.argument).CombinedOutput()
+		now, missing := os.ReadFile(file)
+		if err != nil || missing != nil || string(out) != step.calls || string(now) != step.file {
+			t.Errorf("%s %s: %v, called %q, want %q; the file is %q (%v)", step.script, step.argument, err, out, step.calls, now, missing)
 		}
 	}
 }
@@ -297,6 +338,9 @@ func TestPackageLeavesRunning(t *testing.T) {
 		kept := func() bool {
 			_, state := os.Stat(filepath.Join(root, "var/lib/ha"))
 			_, run := os.Stat(filepath.Join(root, "run/ha"))
+			if (state == nil) != (run == nil) {
+				t.Errorf("one of state (%v) and run folder (%v) is kept", state, run)
+			}
 			return state == nil && run == nil
 		}
 		removed := script("deb/prerm", "remove")

@@ -403,13 +403,12 @@ func TestVIPGateOfOthers(t *testing.T) {
 	if got := alice.hangs("eth0"); got != gateFilter+" "+gateFilter+" theirs clsact" {
 		t.Errorf("hangs: %s", got)
 	}
+	v.watch()
 	alice.must("they clean up", alice.nl.QdiscDel(clsact(alice.link("eth0"))))
+	until(t, "the gate is back", func() bool { return strings.Contains(v.log.String(), "gate-lost") })
 	v.mustBe(conditionRunning)
 	if got := alice.hangs("eth0"); got != gateFilterQdisc+" "+gateFilterQdisc+" clsact" {
 		t.Errorf("was not put back: %s", got)
-	}
-	if log := v.log.String(); !strings.Contains(log, "gate-lost") {
-		t.Errorf("log: %s", log)
 	}
 	if r := s.report(); r.Kind != gateBPF || r.Reason != "" {
 		t.Errorf("report: %+v", r)

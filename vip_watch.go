@@ -1,6 +1,6 @@
 // What happens to the address while it is here? Somebody removes it, the carrier goes, another host claims it: each is
-// told to the caller at once. It never mends anything: announcing the address slowly, and once more when it is disputed,
-// changes nothing on this host.
+// told to the caller at once. It mends nothing but the gate, without which the end of a lease would be late: announcing the
+// address slowly, and once more when it is disputed, changes nothing on this host.
 
 package main
 
@@ -85,6 +85,9 @@ func (v *vip) fault() (string, uint64) {
 		return "", v.wells
 	}
 	s, err := v.look()
+	if err == nil && s.present() && v.leased().holds() {
+		v.guard()
+	}
 	switch {
 	case err != nil:
 		return err.Error(), v.wells

@@ -14,7 +14,7 @@ import (
 // creep up from 250 kB/s. Its handlers are hactl's; where that was put the laboratory says.
 const vmDRBD = `resource r0 {
 	device /dev/drbd0;
-	disk /dev/vdb;
+	disk /dev/vg/r0;
 	meta-disk internal;
 	disk { c-plan-ahead 0; resync-rate 400M; fencing resource-and-stonith; }
 	handlers { fence-peer "HACTL drbd fence-peer"; unfence-peer "HACTL drbd unfence-peer"; }
@@ -84,6 +84,8 @@ func TestVMArticle(t *testing.T) {
 	l.must("bob", "hactl", "unmove", "web")
 	p.writes("alice")
 
+	l.backUp(p)
+
 	l.goesOnAlone(p)
 	l.guarded("alice")
 
@@ -99,6 +101,75 @@ func TestVMArticle(t *testing.T) {
 	l.must("bob", "hactl", "move", "web", "alice")
 	p.writes("alice")
 	t.Logf("measured: %d writes acknowledged before alice was back, %d in all, none lost", n, l.keeps("alice", p))
+	l.splitBrain(p)
+}
+
+// splitBrain is what an operator's hand can make: bob's copy is written to behind the cluster's back while it is cut off, with
+// DRBD's fencing taken away. It is shown when the two meet, and ended by a word, on both.
+func (l *vmLab) splitBrain(p *prober) {
+	l.tell("cut", "alice", "repl")
+	l.stale("bob's copy is stale", true)
+	p.writes("alice")
+	l.sh("bob", "sed -i 's,fencing resource-and-stonith,fencing dont-care,' /etc/drbd.d/r0.res; drbdadm adjust r0")
+	l.await("bob's copy is written to", func() bool { // the daemon there undoes it as soon as it sees it
+		_, code := l.run("bob", "sh", "-c", "drbdadm primary r0 && head -c 4096 /dev/urandom | dd of=/dev/drbd0 bs=4096 seek=1000 oflag=direct status=none; s=$?; drbdadm secondary r0; exit $s")
+		return code == 0
+	})
+	l.put("bob", "/etc/drbd.d/r0.res", l.resource(), 0o644)
+	l.tell("heal", "alice", "repl")
+	l.await("alice sees the split brain", func() bool {
+		s := l.status("alice")
+		if s == nil {
+			return false
+		}
+		p := s.testProblem("drbd-apart")
+		return p != nil && strings.Contains(p.What, "split brain") && p.Command == "hactl drbd resolve r0 --keep alice"
+	})
+	if out, code := l.run("bob", "hactl", "drbd", "resolve", "r0", "--keep", "bob", "--yes"); code == 0 || !strings.Contains(out, "alice owns web") {
+		l.t.Errorf("the copy that is in use is given up: exit status %d, %s", code, out)
+	}
+	began := time.Now()
+	l.must("bob", "hactl", "drbd", "resolve", "r0", "--keep", "alice", "--yes")
+	l.must("bob", "drbdadm", "adjust", "r0")
+	l.copied("bob has alice's data")
+	for _, host := range []string{"alice", "bob"} {
+		l.await("nothing of it is left on "+host, func() bool {
+			s := l.status(host)
+			return s != nil && s.testProblem("drbd-apart") == nil
+		})
+	}
+	p.writes("alice")
+	l.t.Logf("measured: a split brain is over %s after the word", ms(time.Since(began)))
+	l.keeps("alice", p)
+}
+
+// backUp takes a copy on the standby while alice is written to. What was acknowledged before it began is in it, and nothing is
+// left of it, also when the command fails.
+func (l *vmLab) backUp(p *prober) {
+	l.t.Helper()
+	before := strings.Fields(l.must("alice", "cat", "/var/www/log"))
+	began := time.Now()
+	has := l.must("bob", "hactl", "backup", "web", "--", "cat", "var/www/log")
+	l.t.Logf("measured: a backup beside the owner took %s", ms(time.Since(began)))
+	for _, token := range before {
+		if !strings.Contains(has, token) {
+			l.t.Errorf("the backup lacks %s, written before", token)
+		}
+	}
+	if out, code := l.run("alice", "hactl", "backup", "web", "--", "true"); code != 1 || !strings.Contains(out, "--on-owner") {
+		l.t.Errorf("on the owner: exit status %d, %s", code, out)
+	}
+	if out, code := l.run("bob", "hactl", "backup", "web", "--size", "1G", "--", "true"); code != 1 || !strings.Contains(out, "volume group vg has") {
+		l.t.Errorf("more room than there is: exit status %d, %s", code, out)
+	}
+	if out, code := l.run("bob", "hactl", "backup", "web", "--", "false"); code != 1 {
+		l.t.Errorf("a command that fails: exit status %d, %s", code, out)
+	}
+	l.must("bob", "sh", "-c", "hactl backup web --image /root/r0.img && cmp -n 1024 /root/r0.img /dev/vg/r0 && rm /root/r0.img")
+	if left := l.must("bob", "sh", "-c", "lvs --noheadings -o lv_name; ls -A /run/ha/backup 2>/dev/null; grep backup /proc/mounts || true"); strings.TrimSpace(left) != "r0" {
+		l.t.Errorf("left behind: %q", left)
+	}
+	p.writes("alice")
 }
 
 // goesOnAlone cuts the replication alone. Alice writes on as soon as it is recorded that bob has less than she, and nothing
@@ -145,7 +216,7 @@ func (l *vmLab) makeDRBD() {
 	l.t.Helper()
 	for _, host := range []string{"alice", "bob"} {
 		l.put(host, "/etc/drbd.d/r0.res", l.resource(), 0o644)
-		l.sh(host, "drbdadm create-md --force r0 && drbdadm up r0")
+		l.sh(host, "vgcreate -q vg /dev/vdb && lvcreate -q -n r0 -L 180M vg && drbdadm create-md --force r0 && drbdadm up r0")
 	}
 	l.await("DRBD is connected", func() bool {
 		out, _ := l.run("alice", "drbdadm", "cstate", "r0")

@@ -207,7 +207,7 @@ func decodeHeartbeat(body []byte) (heartbeat, error) {
 // pair out would grant it.
 func (a *ack) encode() (body []byte, ok bool) {
 	be := binary.BigEndian
-	b := []byte{bodyVersion}
+	b := append(make([]byte, 0, 64), bodyVersion) // enough where nothing is revoked
 	for _, v := range [...]uint64{a.Seq, a.Member, a.Incarnation, uint64(a.Lease), a.Generation, uint64(a.Clock)} {
 		b = be.AppendUint64(b, v)
 	}
@@ -275,22 +275,32 @@ func appendName(b []byte, name string) []byte {
 	return append(append(b, byte(len(name))), name...)
 }
 
-// reader takes fields off a body. After the first error it yields zeros, so that only the last needs to be looked at.
+// reader takes fields off a body. After the first error nothing is left and it yields zeros, so that only the last needs to be
+// looked at.
 type reader struct {
 	rest []byte
 	err  error
 }
 
 func (r *reader) take(n int) []byte {
-	if r.err == nil && len(r.rest) < n {
-		r.err = fmt.Errorf("%d bytes missing", n-len(r.rest))
-	}
-	if r.err != nil {
-		return make([]byte, n) // n is a constant or a length byte
+	if len(r.rest) < n {
+		return r.missing(n)
 	}
 	b := r.rest[:n]
 	r.rest = r.rest[n:]
 	return b
+}
+
+func (r *reader) missing(n int) []byte {
+	r.fail("%d bytes missing", n-len(r.rest))
+	return make([]byte, n) // n is a constant or a length byte
+}
+
+func (r *reader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf(format, args...)
+	}
+	r.rest = nil
 }
 
 func (r *reader) u8() byte     { return r.take(1)[0] }
@@ -300,16 +310,16 @@ func (r *reader) u64() uint64  { return binary.BigEndian.Uint64(r.take(8)) }
 func (r *reader) name() string { return string(r.take(int(r.u8()))) }
 
 func (r *reader) version() {
-	if v := r.u8(); r.err == nil && v != bodyVersion {
-		r.err = fmt.Errorf("version %d, this release knows %d", v, bodyVersion)
+	if v := r.u8(); v != bodyVersion {
+		r.fail("version %d, this release knows %d", v, bodyVersion)
 	}
 }
 
 // duration refuses a negative one: a lease or a hold below zero could only do harm.
 func (r *reader) duration() time.Duration {
 	d := time.Duration(r.u64())
-	if r.err == nil && d < 0 {
-		r.err = fmt.Errorf("negative duration %v", d)
+	if d < 0 {
+		r.fail("negative duration %v", d)
 	}
 	return d
 }
@@ -317,8 +327,8 @@ func (r *reader) duration() time.Duration {
 // count is the length of a list; 0 after an error, so that loops over it end.
 func (r *reader) count(limit int) int {
 	n := int(r.u8())
-	if r.err == nil && n > limit {
-		r.err = fmt.Errorf("list of %d where %d are allowed", n, limit)
+	if n > limit {
+		r.fail("list of %d where %d are allowed", n, limit)
 	}
 	if r.err != nil {
 		return 0

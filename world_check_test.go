@@ -19,16 +19,17 @@ type worldChecks struct {
 	broken  []string
 	allowed []string // groups that may have two owners, with the story's reason
 	lives   []worldTale
-	hashes  map[[2]uint64]uint64  // incarnation, index → state hash
-	epochs  map[string]uint64     // group and incarnation → highest epoch that was started
-	rules   map[string]int        // how often each rule has matched
-	slowest time.Duration         // takeover after the death of a machine
-	most    int                   // longest queue seen in a node
-	truth   uint64                // of the world, when it was last looked at
-	windows []worldWindow         // what was not prevented and is documented so
-	met     map[string]int        // events of histories and logs, by id
-	leaders map[[2]uint64]uint64  // incarnation, term → member that led
-	known   map[uint64]watermarks // incarnation → the furthest that anybody has applied
+	hashes  map[[2]uint64]uint64     // incarnation, index → state hash
+	epochs  map[string]uint64        // group and incarnation → highest epoch that was started
+	rules   map[string]int           // how often each rule has matched
+	slowest time.Duration            // takeover after the death of a machine
+	most    int                      // longest queue seen in a node
+	truth   uint64                   // of the world, when it was last looked at
+	windows []worldWindow            // what was not prevented and is documented so
+	met     map[string]int           // events of histories and logs, by id
+	leaders map[[2]uint64]uint64     // incarnation, term → member that led
+	known   map[uint64]watermarks    // incarnation → the furthest that anybody has applied
+	quorum  map[uint64]time.Duration // incarnation → when a voter last knew its leader
 }
 
 // worldTale is how far the history of an incarnation was told.
@@ -58,6 +59,7 @@ func (c *worldChecks) run() {
 		if m.life != nil {
 			c.tale(m.life.node)
 			c.past(m.life)
+			c.glimpses(m.life)
 			c.queues(m.life)
 		}
 	}
@@ -124,6 +126,9 @@ func (c *worldChecks) two(x, y *ware) {
 // begin to.
 func (c *worldChecks) excuse(x, y *ware) string {
 	for _, z := range []*ware{x, y} {
+		if s := z.m.copyOf(z.group); z.data() && s != nil && s.unwarned() {
+			return guardDropped
+		}
 		if z.m.stood() {
 			return "its machine stood still"
 		}
@@ -145,6 +150,8 @@ func (c *worldChecks) excuse(x, y *ware) string {
 	}
 	return ""
 }
+
+const guardDropped = "an operator had just taken DRBD's guard away"
 
 // stopLimit bounds how long a daemon may take to stop what it has no lease for.
 func (w *world) stopLimit(group string) time.Duration {
@@ -248,6 +255,10 @@ func (c *worldChecks) begins(l *life, a action) {
 			if m == l.m || x.group != a.Group || !x.present || m.misjudged() {
 				continue
 			}
+			if s := m.copyOf(a.Group); x.data() && s != nil && s.unwarned() {
+				c.window("started too early: " + guardDropped)
+				continue
+			}
 			// What is stateful must be gone, whoever should have stopped it. Without an address a web server is out of
 			// reach, so it may still be on its way down.
 			if x.stateful() || x.up() && x.config.Type != "httpd" && !x.guarded() && c.excuse(x, x) == "" {
@@ -266,11 +277,14 @@ func (x *ware) stateful() bool {
 // guarded: it is on DRBD, which promotes no other copy as long as this one may change anything. owners looks whether it does.
 func (x *ware) guarded() bool {
 	s := x.m.copyOf(x.group)
-	return x.data() && s != nil && s.d.fencing
+	return x.data() && s != nil && s.guards()
 }
 
 // still: DRBD does not let it change anything now.
-func (x *ware) still() bool { return x.guarded() && !x.m.copyOf(x.group).writable() }
+func (x *ware) still() bool {
+	s := x.m.copyOf(x.group)
+	return x.data() && s != nil && (s.fencing || s.frozen) && !s.writable()
+}
 
 // past: nothing that a node has said goes back.
 func (c *worldChecks) past(l *life) {
@@ -332,6 +346,9 @@ func (c *worldChecks) inherits(l *life, now *watermarks) {
 // lost its memory. What a confirmed fence allows is judged by what it may have left running.
 func (c *worldChecks) authorized(l *life) {
 	inc := &l.node.state.Incarnation
+	if a := inc.Ancestors; len(a) > 0 && a[0].ID == l.m.glimpsed && !l.m.word && l.node.config.Cluster.TwoNode != "ignore" && c.known[inc.ID].index == 0 {
+		c.fail("%s goes on alone, and has met a better life of the cluster", l.m.name)
+	}
 	if _, known := c.known[inc.ID]; known || len(inc.Ancestors) == 0 || l.m.word || slices.Contains([]string{"ignore", "fence"}, l.node.config.Cluster.TwoNode) {
 		return
 	}
@@ -341,6 +358,43 @@ func (c *worldChecks) authorized(l *life) {
 		}
 	}
 	c.fail("%s goes on alone and nobody has said that it may", l.m.name)
+}
+
+// glimpses: who has met a better life of the cluster knows that, its next daemon too, until it lives in another one. And a fork
+// gives way to its parent only when voters of that go on.
+func (c *worldChecks) glimpses(l *life) {
+	n := l.node
+	if n.state == nil || n.cons == nil {
+		return
+	}
+	id := n.incarnation()
+	if l.m.glimpsed != id {
+		l.m.glimpsed = 0
+	}
+	if me := n.state.node(n.name); n.hasQuorum() && me != nil && me.Voter && me.Member == n.member {
+		if c.quorum == nil {
+			c.quorum = map[uint64]time.Duration{}
+		}
+		c.quorum[id] = c.w.now
+	}
+	better := false
+	for _, p := range n.peers.all {
+		if p.better == 0 {
+			continue
+		}
+		better = true
+		other := p.beat.Incarnation
+		if !l.beaten && descendsFrom(n.state.Incarnation.Ancestors, other) && c.w.now-c.quorum[other] > 12*n.deadtime() {
+			c.fail("%s gives way to %s, and in incarnation %x nobody has had a leader for %s", l.m.name, p.name, other, c.w.now-c.quorum[other])
+		}
+	}
+	switch {
+	case better:
+		l.m.glimpsed = id
+	case l.beaten:
+		l.m.glimpsed = 0 // it has heard since that it is not
+	}
+	l.beaten = better
 }
 
 // meet counts an event.

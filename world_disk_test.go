@@ -52,7 +52,7 @@ func (d *worldDisk) backUp() {
 func (d *worldDisk) putBack() {
 	c := d.copied
 	d.member, d.durable, d.joined, d.met, d.base = c.member, cloneRestored(c.durable), c.joined, c.met, c.base
-	d.queue, d.held, d.copied, d.old = nil, nil, nil, true
+	d.queue, d.held, d.copied, d.old, d.m.glimpsed = nil, nil, nil, true, 0
 }
 
 type diskJob struct {

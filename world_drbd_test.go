@@ -5,6 +5,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -22,8 +23,8 @@ type worldDRBD struct {
 	w         *world
 	name      string
 	group     string
-	fencing   bool // resource-and-stonith, with hactl's handlers
 	sides     [2]*worldCopy
+	async     bool // protocol A, which both sides must agree on: a write is acknowledged when it is sent
 	connected bool
 	connects  uint64        // how often; what a handler says about an earlier time is dropped
 	silent    time.Duration // since when nothing comes through although it is connected; 0: something does
@@ -38,7 +39,19 @@ type worldCopy struct {
 	frozen  bool   // I/O of the Primary waits for the handler
 	alone   bool   // the handler has said that the peer is stale; until they are connected again
 	calls   uint64 // of the handler; only the last one counts
+	lone    string // why nothing could record what it has written without its peer, "" if it has not or something could
+	// What its kernel has, and an operator may change while it runs.
+	fencing bool   // resource-and-stonith
+	handler string // handler*
+	dropped bool   // its guard was taken away while it was Primary, and the cluster does not know it yet
 }
+
+// What DRBD calls when it loses its peer.
+const (
+	handlerOurs  = "hactl"
+	handlerNone  = "none"  // it cannot be run, which is no leave to go on
+	handlerOther = "other" // it says at once that the peer is stale, and tells nobody
+)
 
 // unfenced is how a story names a resource without fencing.
 const unfenced = "plain"
@@ -51,9 +64,9 @@ func (w *world) replicate(cfg *Config) {
 			if r.Type != "drbd" || len(full) < 2 {
 				continue
 			}
-			d := &worldDRBD{w: w, name: r.Resource, group: g.Name, fencing: !strings.HasPrefix(r.Resource, unfenced)}
+			d := &worldDRBD{w: w, name: r.Resource, group: g.Name}
 			for i := range d.sides {
-				d.sides[i] = &worldCopy{d: d, m: w.host(full[i])}
+				d.sides[i] = &worldCopy{d: d, m: w.host(full[i]), fencing: !strings.HasPrefix(r.Resource, unfenced), handler: handlerOurs}
 			}
 			w.drbds = append(w.drbds, d)
 			w.after(0, d.turn)
@@ -108,6 +121,55 @@ func (s *worldCopy) ware() *ware {
 	return nil
 }
 
+// guarded: as its kernel is set, it changes nothing that its peer does not get before it is recorded. Of one that has gone on
+// without its peer already, since it was set otherwise when it lost that, it does not hold.
+func (s *worldCopy) guarded() bool {
+	return s.fencing && s.handler == handlerOurs && !s.d.async
+}
+func (s *worldCopy) guards() bool { return s.guarded() && (s.d.connected || s.frozen) }
+
+// claimed: the cluster counts with its guard.
+func (s *worldCopy) claimed() bool {
+	n := s.d.w.best()
+	if n == nil {
+		return false
+	}
+	x := n.state.node(s.m.name)
+	return x != nil && slices.Contains(x.Enforce.Guarded, s.d.name)
+}
+
+// unwarned: its guard was taken away so lately that nobody could know.
+func (s *worldCopy) unwarned() bool {
+	s.dropped = s.dropped && !s.guarded() && s.ware() != nil && s.claimed()
+	return s.dropped
+}
+
+// adjust is an operator's `drbdadm adjust`, with another option in the file. It thaws nothing and freezes nothing.
+func (s *worldCopy) adjust(option, value string) error {
+	was := s.guarded()
+	switch option + " " + value {
+	case "fencing resource-and-stonith", "fencing dont-care":
+		s.fencing = value != "dont-care"
+	case "handler " + handlerOurs, "handler " + handlerNone, "handler " + handlerOther:
+		s.handler = value
+	case "protocol A", "protocol C":
+		other := s.peer().guarded()
+		s.d.async = value == "A"
+		s.peer().noteGuard(other)
+	default:
+		return fmt.Errorf("adjust: no option %s %s", option, value)
+	}
+	s.noteGuard(was)
+	return nil
+}
+
+func (s *worldCopy) noteGuard(was bool) {
+	if was && !s.guarded() && s.ware() != nil {
+		s.dropped = true
+	}
+	s.d.w.truth++
+}
+
 // link is what replication goes over: the last of the config.
 func (d *worldDRBD) link() string { return d.w.config.Links[len(d.w.config.Links)-1].Name }
 
@@ -122,10 +184,16 @@ func (d *worldDRBD) turn() {
 	switch carries := d.carries(); {
 	case d.connected && carries:
 		d.silent = 0
+		for _, s := range d.sides {
+			if s.ware() != nil && d.synced == 0 { // what was sent has come
+				s.peer().version = s.version
+			}
+		}
 		if d.synced != 0 && d.w.now >= d.synced {
 			d.synced = 0
 			from := d.source()
 			from.peer().version = from.version
+			from.lone, from.peer().lone = "", ""
 			d.changed("the copies are equal")
 		}
 	case d.connected:
@@ -136,7 +204,7 @@ func (d *worldDRBD) turn() {
 			d.connected, d.synced, d.silent = false, 0, 0
 			d.changed("not connected")
 			for _, s := range d.sides {
-				if s.ware() != nil && d.fencing {
+				if s.ware() != nil && s.fencing {
 					s.frozen = true
 					d.w.tell("%s: I/O of %s is frozen", s.m.name, d.name)
 					s.call()
@@ -188,8 +256,13 @@ func (s *worldCopy) call() {
 		if !s.m.power || s.calls != call || s.d.connects != connects {
 			return
 		}
-		if s.d.w.now > until {
+		switch {
+		case s.d.w.now > until || s.handler == handlerNone:
 			s.calls++ // given up
+			return
+		case s.handler == handlerOther:
+			s.goOn("another handler has said so")
+			s.alone = true
 			return
 		}
 		l := s.m.life
@@ -241,7 +314,7 @@ func (s *worldCopy) promote() (why string, hopeless bool) {
 		return s.d.name + " is still Primary on " + s.peer().m.name, false
 	case s.d.synced != 0 && s.d.source() != s:
 		return s.d.name + " here is Inconsistent", true
-	case !s.d.connected && s.d.fencing && !s.alone:
+	case !s.d.connected && s.fencing && !s.alone:
 		s.call() // drbdadm primary waits for it; the next try finds what it has said
 		return "the handler of " + s.d.name + " has not answered", false
 	}
@@ -250,7 +323,7 @@ func (s *worldCopy) promote() (why string, hopeless bool) {
 
 // copies is what its monitor reads.
 func (s *worldCopy) copies() *copies {
-	c := &copies{Known: true, Here: true, Of: 2, Frozen: s.frozen, Guarded: s.d.fencing}
+	c := &copies{Known: true, Here: true, Of: 2, Frozen: s.frozen, Guarded: s.guarded()}
 	if s.d.connected && s.d.synced == 0 {
 		c.Peers = []string{s.peer().m.name}
 	} else {
@@ -261,7 +334,7 @@ func (s *worldCopy) copies() *copies {
 
 // writable: what is written here now is acknowledged.
 func (s *worldCopy) writable() bool {
-	return s.ware() != nil && !s.frozen && !(s.d.connected && !s.d.carries())
+	return s.ware() != nil && !s.frozen && !(s.d.connected && !s.d.async && !s.d.carries())
 }
 
 // write is a client's; false: it is not acknowledged.
@@ -279,8 +352,13 @@ func (s *worldCopy) write(c *worldClient) bool {
 	}
 	d.newest++
 	s.version = d.newest
-	if s.d.connected && s.d.synced == 0 {
+	switch {
+	case s.d.connected && s.d.synced == 0 && !s.d.async:
 		s.peer().version = s.version
+	case s.unwarned():
+		s.lone = guardDropped
+	case !s.guarded() || !s.alone && !s.d.connected && !s.claimed():
+		s.lone = "DRBD without a guard"
 	}
 	c.writes++
 	return true
@@ -296,8 +374,6 @@ func (s *worldCopy) excuse() string {
 		return "an operator's word for a node that went on as caretaker"
 	case y != nil:
 		return checks.excuse(x, y)
-	case !s.d.fencing:
-		return "DRBD without fencing"
 	}
-	return ""
+	return s.peer().lone
 }

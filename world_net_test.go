@@ -57,8 +57,10 @@ func (n *worldNet) heal(a, b string) {
 
 // open tells whether a link carries anything from one machine to another now.
 func (n *worldNet) passes(from, to *machine, link string) bool {
-	if slices.Contains(n.cuts, worldCut{from.name, to.name, link}) || slices.Contains(n.cuts, worldCut{from.name, to.name, ""}) {
-		return false
+	for _, c := range n.cuts {
+		if c.from == from.name && c.to == to.name && (c.link == link || c.link == "") {
+			return false
+		}
 	}
 	i := slices.IndexFunc(n.w.config.Links, func(l LinkConfig) bool { return l.Name == link })
 	return i < 0 || from.carrier(n.w.config.Links[i].Interface) && to.carrier(n.w.config.Links[i].Interface)
@@ -158,6 +160,10 @@ func (p *worldPort) datagram(m message, to string) {
 			continue
 		}
 		raw := p.sealer.seal(worldKey, m)
+		if !n.w.split {
+			p.transmit(on, raw, held) // as effect does, without memory for it
+			continue
+		}
 		p.l.effect(func() { p.transmit(on, raw, held) })
 	}
 }

@@ -202,22 +202,23 @@ func (w *world) tell(format string, args ...any) {
 
 // machine is one computer: what a power cut, a reboot or a kill leaves of it is in its fields.
 type machine struct {
-	w     *world
-	name  string
-	power bool
-	boot  int // counts kernel boots
-	clock worldClock
-	wall  time.Duration // how far its wall clock is ahead
-	disk  worldDisk
-	run   leaseNote // /run/ha/lease: emptied by a reboot
-	file  []byte    // /etc/ha.toml
-	links []downed  // interfaces without a carrier
-	wares []*ware   // resources that exist here, by group and name
-	odds  []*odd    // operations that shall not go as they should
-	ended bool      // the daemon has ended in good order, and was not started since
-	life  *life     // the daemon's process; nil: not running
-	dog   worldDog
-	word  bool // an operator has said there that others are dead
+	w        *world
+	name     string
+	power    bool
+	boot     int // counts kernel boots
+	clock    worldClock
+	wall     time.Duration // how far its wall clock is ahead
+	disk     worldDisk
+	run      leaseNote // /run/ha/lease: emptied by a reboot
+	file     []byte    // /etc/ha.toml
+	links    []downed  // interfaces without a carrier
+	wares    []*ware   // resources that exist here, by group and name
+	odds     []*odd    // operations that shall not go as they should
+	ended    bool      // the daemon has ended in good order, and was not started since
+	life     *life     // the daemon's process; nil: not running
+	dog      worldDog
+	glimpsed uint64 // the incarnation that it lives in and must give up, since it has met a better one; 0: none
+	word     bool   // an operator has said there that others are dead
 
 	level int           // feature level of the binary that is installed there
 	runs  int           // of the daemon, for its session ids
@@ -354,6 +355,7 @@ type life struct {
 	wired    *Config              // whom it talks to
 	retiring []string             // of them, those who are no longer in the config
 	seen     watermarks
+	beaten   bool     // it knows a better life of the cluster than its own
 	ruled    *Verdict // of the last decision that was counted
 }
 
@@ -412,8 +414,12 @@ func (m *machine) start(bootstrap bool) error {
 
 // tooOld: the daemon takes no part in what it does not know.
 func (m *machine) tooOld(s *State, entries []*raftpb.Entry, level int) bool {
+	err := checkLevel(s, entries, level)
+	if err == nil {
+		return false // asked after each event
+	}
 	var old *tooOld
-	if !errors.As(checkLevel(s, entries, level), &old) {
+	if !errors.As(err, &old) {
 		return false
 	}
 	m.w.tell("%s: the cluster is at feature level %d, and this daemon, which knows no more than %d, takes no part", m.name, old.level, level)
