@@ -69,7 +69,11 @@ func (e *explainer) heartbeat(c *Config) {
 	e.row("leader's beat", c.leaderBeat(), fmt.Sprintf("%d ticks", beatTicks))
 	e.row("election, at least", c.electionMin(), fmt.Sprintf("%d ticks: 0.4 D", electionTicks))
 	e.row("election, at most", c.electionMax(), fmt.Sprintf("%d ticks: 0.8 D, so that a leader exists when deadtime ends", 2*electionTicks))
-	e.row("services stop after a lost lease", c.closeAfter(), fmt.Sprintf("max(%d L, %s); the address is silent at once", closeLeases, shortDuration(closeMin)))
+	stays := ""
+	if c.Cluster.NoQuorum == "freeze" {
+		stays = "; by no_quorum not before there is a majority that grants nothing, but for data without a guard"
+	}
+	e.row("services stop after a lost lease", c.closeAfter(), fmt.Sprintf("max(%d L, %s); the address is silent at once%s", closeLeases, shortDuration(closeMin), stays))
 }
 
 func (e *explainer) watchdog(c *Config) {

@@ -21,7 +21,7 @@ func anyConfig(t *rapid.T) *Config {
 	c := &Config{
 		Cluster: ClusterConfig{
 			Name: anyName(t, "cluster"), KeyFile: anyPath(t, "key_file"),
-			WaitForAll: rapid.Bool().Draw(t, "wait_for_all"), NoQuorum: "stop", LogLevel: rapid.SampledFrom(logLevels).Draw(t, "log_level"),
+			WaitForAll: rapid.Bool().Draw(t, "wait_for_all"), NoQuorum: rapid.SampledFrom(noQuorumModes).Draw(t, "no_quorum"), LogLevel: rapid.SampledFrom(logLevels).Draw(t, "log_level"),
 		},
 		Heartbeat: HeartbeatConfig{Interval: between("interval", intervalMin, intervalMax), Port: rapid.IntRange(1, 65535).Draw(t, "port")},
 	}

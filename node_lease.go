@@ -728,9 +728,9 @@ func (n *node) lapse(now instant, g *GroupState, o *order) {
 	o.want, o.epoch, o.kept = wantStop, 0, false
 }
 
-// lossSeen is how soon DRBD has found out that its peer is gone: its ping-int and ping-timeout by default, three times. What
+// lossSeen is how soon DRBD has found out that its peer is gone: its ping-int (10 s by default), and a half more. What
 // is connected after that stands in the way of whoever takes over, and cannot write alone.
-const lossSeen = 30 * time.Second
+const lossSeen = 15 * time.Second
 
 // mayKeep tells whether no_quorum = "freeze" keeps a group in place when its lease is over: what writes is under a guard that
 // is claimed, or this daemon is new and has not looked yet. A watchdog that is petted for grants alone would reset this host.
