@@ -40,6 +40,9 @@ func (s *simRun) oldFolder() bool {
 		return false
 	}
 	name := s.target()
+	if leader := s.w.leader(); leader != nil && leader.name == name { // who leads hears of nobody who knows more
+		name = s.other(name)
+	}
 	if !s.play("copy " + name) {
 		return false
 	}
