@@ -171,6 +171,7 @@ type lapse struct {
 	since  instant
 	told   bool    // it had one before, and the log says that it is over
 	kept   bool    // by no_quorum = "freeze" nothing is stopped yet
+	said   bool    // the log says so
 	frozen instant // its data was last seen frozen
 }
 

@@ -709,6 +709,10 @@ func (n *node) lapse(now instant, g *GroupState, o *order) {
 	switch {
 	case l.kept && !n.hasQuorum():
 		o.kept = true
+		if !l.said {
+			l.said = true
+			n.log.Warn(fmt.Sprintf("%s is kept as it is, with its addresses shut, until there is a majority again: no_quorum is \"freeze\"", g.Name), "event", "group-kept", "group", g.Name)
+		}
 		if !n.standsFrozen(o.config) {
 			since, after = max(since, l.frozen), lossSeen
 			break

@@ -27,7 +27,7 @@ var interesting = []string{
 	"incarnation-met", "crash while the folder is replaced", eventMaintained, eventRemoved, eventRetry, eventConfirmDead, eventUnfit,
 	"single failure", "frozen owner", "stalled owner", "late end", eventLeft, "leader-hand-over", eventLeaseShorter,
 	"decided and not told", "an operator's wrong word", "reset", "too old", "an old state folder", "a crash while it is forced",
-	eventFeature,
+	eventFeature, "group-kept",
 }
 
 // simRun is one seed.
