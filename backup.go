@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"math"
 	"os"
@@ -61,34 +62,45 @@ func (p *backupPlan) room(d *backupDisk) uint64 {
 	return max(backupLeast, uint64(float64(d.bytes)*p.fraction))
 }
 
-// mayBackUp is why this node should not back the group up now. The owner is left in peace unless it is asked for by name.
-func mayBackUp(st *Status, group string, onOwner bool) (*GroupStatus, error) {
-	if err := st.checkGroup(group, ""); err != nil {
-		return nil, err
-	}
-	g := &st.Groups[slices.IndexFunc(st.Groups, func(g GroupStatus) bool { return g.Name == group })]
-	replicated := false
+// localReplicas are the DRBD resources of a group as this node's kernel has them.
+func localReplicas(ctx context.Context, g *GroupConfig) ([]*Replica, error) {
+	var out []*Replica
 	for _, r := range g.Resources {
-		d := r.Replica
 		if r.Type != "drbd" {
 			continue
 		}
-		replicated = true
+		d, err := newDRBD(r, resourceEnv{Group: g.Name, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return nil, err
+		}
+		c, err := d.(replicated).Copies(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if c.Replica == nil {
+			return nil, &hintError{fmt.Sprintf("%s is not set up here", r.Resource), "hactl status; drbdadm status", exitError}
+		}
+		out = append(out, c.Replica)
+	}
+	return out, nil
+}
+
+// mayBackUp is why this node should not back the group up now. The owner is left in peace unless it is asked for by name.
+func mayBackUp(group string, replicas []*Replica, onOwner bool) error {
+	if len(replicas) == 0 {
+		return &hintError{fmt.Sprintf("%s has no drbd, so no other node has a copy of its data", group), "back it up where it runs, by its own means", exitError}
+	}
+	for _, d := range replicas {
 		switch {
-		case d == nil:
-			return nil, &hintError{fmt.Sprintf("what is here of %s cannot be read", r.Name), "hactl status; drbdadm status", exitError}
 		case d.Role == string(drbdPrimary) && !onOwner:
-			return nil, &hintError{fmt.Sprintf("%s is written to here, and a snapshot slows that down", d.Resource), "run it on another node of the group, or add --on-owner", exitError}
+			return &hintError{fmt.Sprintf("%s is written to here, and a snapshot slows that down", d.Resource), "run it on another node of the group, or add --on-owner", exitError}
 		case d.Role != string(drbdPrimary) && !slices.ContainsFunc(d.Peers, func(p ReplicaPeer) bool { return p.Connection == string(connConnected) }):
-			return nil, &hintError{fmt.Sprintf("%s is not connected here, so what is here may be old", d.Resource), "hactl status", exitError}
+			return &hintError{fmt.Sprintf("%s is not connected here, so what is here may be old", d.Resource), "hactl status", exitError}
 		case slices.ContainsFunc(d.Volumes, func(v ReplicaDisk) bool { return v.Disk != string(diskUpToDate) }):
-			return nil, &hintError{fmt.Sprintf("this node's copy of %s is not complete", d.Resource), "hactl status --watch, until it is; or run it on another node", exitError}
+			return &hintError{fmt.Sprintf("this node's copy of %s is not complete", d.Resource), "hactl status --watch, until it is; or run it on another node", exitError}
 		}
 	}
-	if !replicated {
-		return nil, &hintError{fmt.Sprintf("%s has no drbd, so no other node has a copy of its data", group), "back it up where it runs, by its own means", exitError}
-	}
-	return g, nil
+	return nil
 }
 
 // backingDisks are the disks below DRBD's volumes, by minor, as `drbdsetup show` has them.
@@ -129,8 +141,8 @@ func findBackupDisks(ctx context.Context, run commandRunner, g *GroupConfig) ([]
 		if len(below) == 0 {
 			return nil, &hintError{fmt.Sprintf("%s has no disk here", r.Resource), "drbdadm status " + r.Resource, exitError}
 		}
-		for _, minor := range slices.Sorted(maps.Keys(below)) {
-			d := backupDisk{resource: r.Resource, volume: len(out), minor: minor, path: below[minor]}
+		for i, minor := range slices.Sorted(maps.Keys(below)) {
+			d := backupDisk{resource: r.Resource, volume: i, minor: minor, path: below[minor]}
 			if err := d.askLVM(ctx, run); err != nil {
 				return nil, err
 			}

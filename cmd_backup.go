@@ -61,7 +61,7 @@ Exit status: 0 done, 1 it failed or the command did, 3 no daemon answers, 64 wro
 			if err != nil {
 				return err
 			}
-			if _, err := mayBackUp(st, group, c.Bool("on-owner")); err != nil {
+			if err := st.checkGroup(group, ""); err != nil {
 				return err
 			}
 			answer, err := runningConfig(c.Context, cl)
@@ -71,7 +71,15 @@ Exit status: 0 done, 1 it failed or the command did, 3 no daemon answers, 64 wro
 			if os.Geteuid() != 0 {
 				return &hintError{"only root may make a snapshot", "sudo hactl backup " + group, exitDenied}
 			}
-			if p.disks, err = findBackupDisks(c.Context, runToEnd, answer.Effective.group(group)); err != nil {
+			g := answer.Effective.group(group)
+			replicas, err := localReplicas(c.Context, g)
+			if err == nil {
+				err = mayBackUp(group, replicas, c.Bool("on-owner"))
+			}
+			if err == nil {
+				p.disks, err = findBackupDisks(c.Context, runToEnd, g)
+			}
+			if err != nil {
 				return err
 			}
 			if image != "" && len(p.disks) != 1 {

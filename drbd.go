@@ -91,14 +91,10 @@ func (d *drbd) Monitor(ctx context.Context) (condition, error) {
 	return c, nil
 }
 
-// Status is one line for `hactl status`.
-func (d *drbd) Status(ctx context.Context) (string, error) {
-	s, err := d.read(ctx)
-	if err != nil {
-		return "", err
-	}
+// line is what it is in, for people.
+func (d *drbd) line(s *drbdStatus) string {
 	if s == nil {
-		return "down", nil
+		return "down"
 	}
 	line := s.summary()
 	if !d.version84() {
@@ -109,16 +105,20 @@ func (d *drbd) Status(ctx context.Context) (string, error) {
 	if d.splitBrain {
 		line += "; split brain: both sides have changes that the other has not"
 	}
-	return line, nil
+	return line
 }
 
 // Copies says where good data is.
 func (d *drbd) Copies(ctx context.Context) (copies, error) {
 	s, err := d.read(ctx)
-	if err != nil || s == nil {
+	if err != nil {
 		return copies{}, err
 	}
+	if s == nil {
+		return copies{Line: d.line(nil)}, nil
+	}
 	c := s.copies()
+	c.Line = d.line(s)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c.Replica.SplitBrain = d.splitBrain

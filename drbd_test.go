@@ -404,8 +404,8 @@ func TestDRBDStatusLine(t *testing.T) {
 		"down-never-created/a":          "down",
 	} {
 		d, _ := newFakeDRBD(t, state, nil)
-		if got, err := d.Status(testContext(t, generous)); got != want || err != nil {
-			t.Errorf("%s: %q, %v; want %q", state, got, err, want)
+		if c, err := d.Copies(testContext(t, generous)); c.Line != want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", state, c.Line, err, want)
 		}
 	}
 }
@@ -418,8 +418,8 @@ func TestDRBD9IsAskedInJSON(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(f.proc, "drbd"), []byte(proc), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := d.Status(testContext(t, generous)); got != "Primary/Secondary UpToDate/UpToDate Connected; DRBD 9: parser-tested only" || err != nil {
-		t.Errorf("%q, %v", got, err)
+	if c, err := d.Copies(testContext(t, generous)); c.Line != "Primary/Secondary UpToDate/UpToDate Connected; DRBD 9: parser-tested only" || err != nil {
+		t.Errorf("%q, %v", c.Line, err)
 	}
 	if len(f.calls) != 1 || f.calls[0] != "drbdsetup status --json" {
 		t.Errorf("asked %q", f.calls)

@@ -307,18 +307,20 @@ type groupDetails struct {
 func (h *host) Status(ctx context.Context, group string) groupDetails {
 	out := groupDetails{lines: map[string]string{}, replicas: map[string]*Replica{}}
 	for _, t := range h.of(group, "") {
-		if s, ok := t.res.(statuser); ok {
+		if r, ok := t.res.(replicated); ok { // one look for all
+			c, err := r.Copies(ctx)
+			c.Known = c.Known && err == nil
+			out.data = append(out.data, c)
+			out.replicas[t.name] = c.Replica
+			if out.lines[t.name] = c.Line; err != nil {
+				out.lines[t.name] = err.Error()
+			}
+		} else if s, ok := t.res.(statuser); ok {
 			if line, err := s.Status(ctx); err == nil {
 				out.lines[t.name] = line
 			} else {
 				out.lines[t.name] = err.Error()
 			}
-		}
-		if r, ok := t.res.(replicated); ok {
-			c, err := r.Copies(ctx)
-			c.Known = c.Known && err == nil
-			out.data = append(out.data, c)
-			out.replicas[t.name] = c.Replica
 		}
 	}
 	return out

@@ -105,6 +105,7 @@ type copies struct {
 	// Guarded: it would be; else what is missing for that, where that could be read.
 	Guarded bool
 	Missing []string
+	Line    string   // the same for people, as of Status
 	Replica *Replica // nil where there is none to see
 }
 
