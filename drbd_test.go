@@ -565,8 +565,8 @@ func TestDRBDWatchRestarts(t *testing.T) {
 	if got := strings.Join(reasons, "; "); got != want {
 		t.Errorf("noticed %q, want %q", got, want)
 	}
-	if line, err := d.Status(testContext(t, generous)); err != nil || !strings.Contains(line, "split brain: both sides") {
-		t.Errorf("status %q, %v", line, err)
+	if c, err := d.Copies(testContext(t, generous)); err != nil || !strings.Contains(c.Line, "split brain: both sides") {
+		t.Errorf("status %q, %v", c.Line, err)
 	}
 }
 

@@ -34,13 +34,15 @@ func (s *simRun) guardFault() bool {
 		side = p
 	}
 	o := unguarding[s.tune.IntN(len(unguarding))]
+	k := s.tune.IntN(5)
+	atRest := k == 0 || side.ware() == nil
+	if atRest && s.tune.IntN(3) == 0 {
+		side = side.peer()
+	}
 	off := fmt.Sprintf("adjust %s %s %s on %s", d.name, o[0], o[1], side.m.name)
 	on := fmt.Sprintf("adjust %s %s %s on %s", d.name, o[0], o[2], side.m.name)
-	switch k := s.tune.IntN(5); {
-	case k == 0 || side.ware() == nil:
-		if s.tune.IntN(3) == 0 {
-			side = side.peer()
-		}
+	switch {
+	case atRest:
 		if s.play(off) {
 			s.w.checks.meet("guard dropped at rest")
 		}

@@ -126,7 +126,9 @@ func (s *worldCopy) ware() *ware {
 func (s *worldCopy) guarded() bool {
 	return s.fencing && s.handler == handlerOurs && !s.d.async
 }
-func (s *worldCopy) guards() bool { return s.guarded() && (s.d.connected || s.frozen) }
+
+// guards: and it holds now. What is still mounted where DRBD was given up has nothing below it that it could change.
+func (s *worldCopy) guards() bool { return s.guarded() && (s.ware() == nil || s.d.connected || s.frozen) }
 
 // claimed: the cluster counts with its guard.
 func (s *worldCopy) claimed() bool {
