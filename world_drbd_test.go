@@ -128,7 +128,9 @@ func (s *worldCopy) guarded() bool {
 }
 
 // guards: and it holds now. What is still mounted where DRBD was given up has nothing below it that it could change.
-func (s *worldCopy) guards() bool { return s.guarded() && (s.ware() == nil || s.d.connected || s.frozen) }
+func (s *worldCopy) guards() bool {
+	return s.guarded() && (s.ware() == nil || s.d.connected || s.frozen)
+}
 
 // claimed: the cluster counts with its guard.
 func (s *worldCopy) claimed() bool {
