@@ -622,7 +622,7 @@ func TestNewDRBD(t *testing.T) {
 	if d.name != "r0" || d.meet != drbdMeet || d.patience != drbdPatience || d.fenceTime != drbdFenceTime || d.run == nil || d.stream == nil {
 		t.Errorf("agent %+v", d)
 	}
-	for name, ok := range map[string]bool{"watcher": isA[watcher](r), "fitter": isA[fitter](r), "statuser": isA[statuser](r)} {
+	for name, ok := range map[string]bool{"watcher": isA[watcher](r), "fitter": isA[fitter](r), "replicated": isA[replicated](r)} {
 		if !ok {
 			t.Errorf("is no %s", name)
 		}

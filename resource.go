@@ -75,7 +75,7 @@ type equipped interface {
 	Lacks(ctx context.Context) error
 }
 
-// statuser is a resource that has something to show beyond running or not: DRBD's roles and disk states.
+// statuser is a resource that has something to show beyond running or not, and is not replicated.
 type statuser interface {
 	Status(ctx context.Context) (string, error) // one line
 }
