@@ -47,8 +47,7 @@ Exit status: 0 done, 1 it failed or the command did, 3 no daemon answers, 64 wro
 		},
 		Action: func(c *cli.Context) error {
 			group, command, image := c.Args().First(), c.Args().Tail(), c.String("image")
-			switch {
-			case (len(command) == 0) == (image == ""):
+			if (len(command) == 0) == (image == "") {
 				return wrongUse("hactl backup "+group+" -- COMMAND ARGUMENTS, or hactl backup "+group+" --image FILE", "what shall become of the data? either a command or --image")
 			}
 			p := &backupPlan{group: group, root: filepath.Join(filepath.Dir(c.String("socket")), "backup", group)}
@@ -162,7 +161,7 @@ func (b *backupRun) runCommand(ctx context.Context, c *cli.Context, command []st
 		return ctx.Err()
 	}
 	if err != nil {
-		return &hintError{fmt.Sprintf("%s: %v", command[0], err), "nothing is left of the snapshot; what the command has written stays", exitError}
+		return &hintError{fmt.Sprintf("%s: %v", command[0], err), "what the command has written stays where it is, and is no backup", exitError}
 	}
 	return nil
 }

@@ -38,8 +38,8 @@ func drbdCommand() *cli.Command {
 them apart. This throws away what the other node alone has: both are connected again, and its copy
 becomes as that of the node that is kept. Until that is done it runs nothing from it. Refused while
 another node than the kept one owns the group. Shows what is known of both sides, then asks for the
-name of the node that is kept. What it alone has cannot be got back afterwards: copy it
-first, or take a snapshot of the disk below.`,
+name of the node that is kept. What the other one alone has cannot be got back afterwards: copy it
+first, or take a snapshot of the disk below DRBD there.`,
 			Flags: []cli.Flag{yesFlag(), &cli.StringFlag{Name: "keep", Usage: "`NODE` whose copy is the good one"},
 				&cli.StringFlag{Name: "discard", Usage: "`NODE` whose copy is given up, where more than two run groups"}},
 			Action: func(c *cli.Context) error {
